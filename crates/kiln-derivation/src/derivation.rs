@@ -1,0 +1,288 @@
+//! The derivation itself: what to build, from what, and which outputs come of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, Deref};
+
+use kiln_hash::Algorithm;
+use kiln_store_path::{ContentAddress, ContentAddressMethod, OutputName, StorePath, StorePathName};
+
+use crate::input_outputs::InputOutputs;
+use crate::output::DerivationOutput;
+use crate::structured_attrs::{STRUCTURED_ATTRS_VARIABLE, StructuredAttrs, StructuredAttrsError};
+
+/// What the name of a derivation's file ends in.
+pub const DERIVATION_SUFFIX: &str = ".drv";
+
+/// A derivation.
+///
+/// The fields are plain data and can be put together freely; [`Self::kind`] tells whether the outputs make sense
+/// together, [`check_outputs`](crate::check_outputs) whether their paths are right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Derivation {
+    /// The name, which is not in the file: the name of its store path without `.drv`.
+    pub name: StorePathName,
+    /// The outputs; at least one.
+    pub outputs: BTreeMap<OutputName, DerivationOutput>,
+    /// The derivations whose outputs are used, and which of them.
+    pub input_derivations: BTreeMap<StorePath, InputOutputs>,
+    /// The store paths that are used directly.
+    pub input_sources: BTreeSet<StorePath>,
+    /// The system to build on, such as `x86_64-linux`.
+    pub system: Vec<u8>,
+    /// The program that builds, or `builtin:NAME`.
+    pub builder: Vec<u8>,
+    /// The arguments of the builder, without its own name.
+    pub arguments: Vec<Vec<u8>>,
+    /// The environment variables, without the one that holds the structured attributes.
+    pub environment: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The structured attributes, which are written as the variable `__json`.
+    pub structured_attrs: Option<StructuredAttrs>,
+}
+
+/// What all outputs of a derivation are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DerivationKind {
+    /// Paths follow from the derivation.
+    InputAddressed,
+    /// Paths will follow from the derivation once those of its inputs are known.
+    Deferred,
+    /// One output `out`, whose content is known in advance.
+    Fixed,
+    /// Paths follow from the content.
+    Floating,
+    /// Paths follow from the content, which differs each time.
+    Impure,
+}
+
+impl DerivationKind {
+    /// Whether the paths of the outputs are known before the build.
+    pub const fn has_known_paths(self) -> bool {
+        matches!(self, Self::InputAddressed | Self::Fixed)
+    }
+
+    /// Whether the builder may use the network and see the variables of `impureEnvVars`.
+    pub const fn may_be_impure(self) -> bool {
+        matches!(self, Self::Fixed | Self::Impure)
+    }
+}
+
+/// Outputs that do not make sense together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KindError {
+    /// There is no output.
+    #[error("must have at least one output")]
+    NoOutputs,
+    /// Outputs of different kinds.
+    #[error("can't mix derivation output types")]
+    Mixed,
+    /// More than one output with known content.
+    #[error("only one fixed output is allowed for now")]
+    SeveralFixed,
+    /// An output with known content that is not `out`.
+    #[error("single fixed output must be named \"out\"")]
+    FixedNotOut,
+    /// Floating outputs with different algorithms.
+    #[error("all floating outputs must use the same hash algorithm")]
+    FloatingAlgorithms,
+}
+
+/// An experimental feature of Nix that a derivation needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExperimentalFeature {
+    /// Floating and deferred outputs.
+    CaDerivations,
+    /// Outputs of outputs, and outputs hashed as text.
+    DynamicDerivations,
+    /// Impure outputs.
+    ImpureDerivations,
+    /// Outputs hashed as Git objects.
+    GitHashing,
+    /// Outputs hashed with BLAKE3.
+    Blake3Hashes,
+}
+
+impl ExperimentalFeature {
+    /// The name in the setting `experimental-features`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CaDerivations => "ca-derivations",
+            Self::DynamicDerivations => "dynamic-derivations",
+            Self::ImpureDerivations => "impure-derivations",
+            Self::GitHashing => "git-hashing",
+            Self::Blake3Hashes => "blake3-hashes",
+        }
+    }
+}
+
+/// A store path that is no derivation's, because it does not end in `.drv` after a valid name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("store path '{0}' is not a derivation: its name does not end in '{DERIVATION_SUFFIX}'")]
+pub struct NotADerivation(pub StorePath);
+
+impl Derivation {
+    /// The name of the derivation that a store path holds.
+    ///
+    /// # Errors
+    /// The path is not that of a derivation.
+    pub fn name_of_path(path: &StorePath) -> Result<StorePathName, NotADerivation> {
+        path.name()
+            .strip_suffix(DERIVATION_SUFFIX)
+            .and_then(|name| StorePathName::new(name).ok())
+            .ok_or_else(|| NotADerivation(path.clone()))
+    }
+
+    /// What the outputs are.
+    ///
+    /// # Errors
+    /// They may not make sense together: see [`KindError`].
+    pub fn kind(&self) -> Result<DerivationKind, KindError> {
+        let kind_of = |output: &DerivationOutput| match output {
+            DerivationOutput::InputAddressed(_) => DerivationKind::InputAddressed,
+            DerivationOutput::Fixed { .. } => DerivationKind::Fixed,
+            DerivationOutput::Floating { .. } => DerivationKind::Floating,
+            DerivationOutput::Deferred => DerivationKind::Deferred,
+            DerivationOutput::Impure { .. } => DerivationKind::Impure,
+        };
+        let (first_name, first) = self.outputs.first_key_value().ok_or(KindError::NoOutputs)?;
+        let kind = kind_of(first);
+        if self.outputs.values().any(|output| kind_of(output) != kind) {
+            return Err(KindError::Mixed);
+        }
+        match kind {
+            DerivationKind::Fixed if self.outputs.len() > 1 => Err(KindError::SeveralFixed),
+            DerivationKind::Fixed if !first_name.is_out() => Err(KindError::FixedNotOut),
+            DerivationKind::Floating if self.algorithms().len() > 1 => Err(KindError::FloatingAlgorithms),
+            _ => Ok(kind),
+        }
+    }
+
+    fn algorithms(&self) -> BTreeSet<Algorithm> {
+        self.outputs
+            .values()
+            .filter_map(DerivationOutput::content_addressing)
+            .map(|(_, algorithm)| algorithm)
+            .collect()
+    }
+
+    /// The content address and path of the output, if this is a fixed-output derivation.
+    pub fn fixed_output(&self) -> Option<(&ContentAddress, &StorePath)> {
+        self.outputs.values().find_map(|output| match output {
+            DerivationOutput::Fixed { address, path } => Some((address, path)),
+            _ => None,
+        })
+    }
+
+    /// The paths of the outputs, as far as they are known before the build.
+    pub fn known_output_paths(&self) -> impl Iterator<Item = (&OutputName, &StorePath)> {
+        self.outputs.iter().filter_map(|(name, output)| Some((name, output.path()?)))
+    }
+
+    /// Whether the derivation is a builtin of the engine rather than a program.
+    pub fn is_builtin(&self) -> bool {
+        self.builder.starts_with(b"builtin:")
+    }
+
+    /// Whether outputs of outputs are used, which only `DrvWithVersion` files can say.
+    pub fn has_dynamic_inputs(&self) -> bool {
+        self.input_derivations.values().any(InputOutputs::is_dynamic)
+    }
+
+    /// What the derivation's file refers to: its sources and its input derivations.
+    pub fn references(&self) -> BTreeSet<StorePath> {
+        self.input_sources.iter().chain(self.input_derivations.keys()).cloned().collect()
+    }
+
+    /// The environment as it is written: with the structured attributes as the variable `__json`, in bytewise order.
+    pub fn written_environment(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let json = STRUCTURED_ATTRS_VARIABLE.as_bytes();
+        let around: [(Bound<&[u8]>, Bound<&[u8]>); 2] = match self.structured_attrs {
+            Some(_) => [(Bound::Unbounded, Bound::Excluded(json)), (Bound::Excluded(json), Bound::Unbounded)],
+            None => [(Bound::Unbounded, Bound::Unbounded), (Bound::Included(json), Bound::Excluded(json))],
+        };
+        let [before, after] = around.map(|range| {
+            self.environment.range::<[u8], _>(range).map(|(name, value)| (name.as_slice(), value.as_slice()))
+        });
+        let structured = self.structured_attrs.as_ref().map(|attrs| (json, attrs.text().as_bytes()));
+        before.chain(structured).chain(after)
+    }
+
+    /// Takes over an environment as it is written: the variable `__json`, if there, becomes the structured attributes.
+    ///
+    /// # Errors
+    /// The variable `__json` holds something other than a JSON object.
+    pub fn set_written_environment(
+        &mut self,
+        mut environment: BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<(), StructuredAttrsError> {
+        let json = environment.remove(STRUCTURED_ATTRS_VARIABLE.as_bytes());
+        self.structured_attrs = json.map(|text| StructuredAttrs::parse(&text)).transpose()?;
+        self.environment = environment;
+        Ok(())
+    }
+
+    /// The experimental features of Nix without which it refuses this derivation.
+    pub fn experimental_features(&self) -> BTreeSet<ExperimentalFeature> {
+        let mut features = BTreeSet::new();
+        for output in self.outputs.values() {
+            match output {
+                DerivationOutput::Floating { .. } | DerivationOutput::Deferred => {
+                    features.insert(ExperimentalFeature::CaDerivations);
+                }
+                DerivationOutput::Impure { .. } => {
+                    features.insert(ExperimentalFeature::ImpureDerivations);
+                }
+                DerivationOutput::InputAddressed(_) | DerivationOutput::Fixed { .. } => {}
+            }
+            let Some((method, algorithm)) = output.content_addressing() else { continue };
+            match method {
+                ContentAddressMethod::Text => drop(features.insert(ExperimentalFeature::DynamicDerivations)),
+                ContentAddressMethod::Git => drop(features.insert(ExperimentalFeature::GitHashing)),
+                ContentAddressMethod::Flat | ContentAddressMethod::Nar => {}
+            }
+            if algorithm == Algorithm::Blake3 {
+                features.insert(ExperimentalFeature::Blake3Hashes);
+            }
+        }
+        if self.has_dynamic_inputs() {
+            features.insert(ExperimentalFeature::DynamicDerivations);
+        }
+        features
+    }
+}
+
+/// A derivation without input derivations: all its inputs are store paths (Nix: `BasicDerivation`, the worker protocol's
+/// BuildDerivation).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicDerivation(Derivation);
+
+/// A derivation that still has input derivations where none are allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("derivation '{0}' has input derivations and is not a basic derivation")]
+pub struct HasInputDerivations(pub StorePathName);
+
+impl BasicDerivation {
+    /// Takes a derivation that has no input derivations.
+    ///
+    /// # Errors
+    /// It has some.
+    pub fn new(derivation: Derivation) -> Result<Self, HasInputDerivations> {
+        if derivation.input_derivations.is_empty() {
+            Ok(Self(derivation))
+        } else {
+            Err(HasInputDerivations(derivation.name))
+        }
+    }
+
+    /// The derivation.
+    pub fn into_derivation(self) -> Derivation {
+        self.0
+    }
+}
+
+impl Deref for BasicDerivation {
+    type Target = Derivation;
+
+    fn deref(&self) -> &Derivation {
+        &self.0
+    }
+}
