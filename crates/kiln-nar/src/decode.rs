@@ -22,6 +22,8 @@ pub enum Event<'a> {
         executable: bool,
         /// Length of its contents in bytes, as stated: nothing says yet that they will come.
         size: u64,
+        /// Where its contents begin: bytes from the start of the archive.
+        offset: u64,
     },
     /// The next part of the file's contents; never empty.
     Contents(&'a [u8]),
@@ -102,10 +104,19 @@ enum State {
     TypeValue,
     ExecutableOrContents,
     ExecutableValue,
-    ContentsTag { executable: bool },
-    ContentsSize { executable: bool },
-    Contents { size: u64, missing: u64 },
-    Padding { size: u64 },
+    ContentsTag {
+        executable: bool,
+    },
+    ContentsSize {
+        executable: bool,
+    },
+    Contents {
+        size: u64,
+        missing: u64,
+    },
+    Padding {
+        size: u64,
+    },
     RegularClose,
     TargetTag,
     Target,
@@ -128,7 +139,8 @@ impl State {
             Self::NodeOpen | Self::EntryOpen => ("'('", MAX_TAG),
             Self::TypeTag => ("'type'", MAX_TAG),
             Self::TypeValue => ("the type of a node", MAX_TAG),
-            Self::ExecutableOrContents => ("'executable' or 'contents'", MAX_TAG),
+            // The marker may be there too; this is how Nix says it.
+            Self::ExecutableOrContents => ("'contents'", MAX_TAG),
             Self::ExecutableValue => ("the empty value of 'executable'", 0),
             Self::ContentsTag { .. } => ("'contents'", MAX_TAG),
             Self::ContentsSize { .. } => ("the size of a file's contents", 0),
@@ -315,7 +327,11 @@ impl Decoder {
                 let Some(size) = self.strings.number(input) else { return Ok(None) };
                 self.state =
                     if size == 0 { State::RegularClose } else { State::Contents { size, missing: size } };
-                return Ok(Some(Step::Event(Event::Regular { executable, size })));
+                return Ok(Some(Step::Event(Event::Regular {
+                    executable,
+                    size,
+                    offset: self.strings.offset(),
+                })));
             }
             State::Padding { size } => {
                 return match self.strings.padding(input, padding(size)) {

@@ -161,8 +161,12 @@ mod tests {
     fn digest_text() {
         let text = "mz985b11rp8ccbhb4gcc1bpxwpxvbw6d";
         assert_eq!(DigestText::new(text).unwrap().to_string(), text);
-        for bad in ["", "mz985b11rp8ccbhb4gcc1bpxwpxvbw6", "mz985b11rp8ccbhb4gcc1bpxwpxvbw6dd", "ez985b11rp8ccbhb4gcc1bpxwpxvbw6d"]
-        {
+        for bad in [
+            "",
+            "mz985b11rp8ccbhb4gcc1bpxwpxvbw6",
+            "mz985b11rp8ccbhb4gcc1bpxwpxvbw6dd",
+            "ez985b11rp8ccbhb4gcc1bpxwpxvbw6d",
+        ] {
             assert!(DigestText::new(bad).is_err(), "{bad}");
         }
     }

@@ -19,14 +19,21 @@
 pub mod decode;
 mod digest_windows;
 pub mod encode;
+pub mod export;
+pub mod git;
 pub mod grammar;
+pub mod listing;
 pub mod references;
+pub mod rewrite;
 pub mod stage;
 mod string_reader;
 
 pub use decode::{DecodeError, DecodeProblem, Decoder, Event};
 pub use digest_windows::{DIGEST_LENGTH, DigestText, InvalidDigestText};
 pub use encode::{EncodeError, Encoder, file_framing};
+pub use git::{GitError, GitHasher};
 pub use grammar::{CASE_HACK_SUFFIX, MAX_DEPTH, MAX_NAME, MAX_TARGET, NameError, check_name};
+pub use listing::{ListingError, ListingWriter};
 pub use references::ReferenceScanner;
+pub use rewrite::{HashRewriter, SelfHash, SelfHasher};
 pub use stage::{NarDigest, NarHasher, Stage};

@@ -89,11 +89,7 @@ impl StringReader {
     }
 
     /// Reads `length` (less than eight) bytes of padding. `None`: all of the input is taken and more is needed.
-    pub(crate) fn padding(
-        &mut self,
-        input: &mut &[u8],
-        length: usize,
-    ) -> Result<Option<()>, StringProblem> {
+    pub(crate) fn padding(&mut self, input: &mut &[u8], length: usize) -> Result<Option<()>, StringProblem> {
         self.begin();
         if !self.gather(input, length) {
             return Ok(None);
