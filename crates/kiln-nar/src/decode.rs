@@ -345,6 +345,7 @@ impl Decoder {
         let string = match self.strings.string(input, limit) {
             Ok(Some(string)) => string,
             Ok(None) => return Ok(None),
+            Err(_) if self.state == State::Magic => return Err(DecodeProblem::NotAnArchive),
             Err(problem) => return Err(string_problem(problem, expected, limit)),
         };
         let next = match (self.state, string) {
