@@ -1,0 +1,105 @@
+//! Real Nix, told to work in scratch directories and to talk to no daemon.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::requirement::missing;
+
+/// Real Nix with a store of its own.
+///
+/// The store directory is a scratch directory too (`NIX_STORE_DIR`), so that paths in it differ from those below
+/// `/nix/store`, and neither a sandbox nor build users are needed.
+#[derive(Debug)]
+pub struct NixPeer {
+    root: PathBuf,
+}
+
+impl NixPeer {
+    /// Real Nix in scratch directories below `root`; `None`, loudly, where it is not installed.
+    ///
+    /// # Panics
+    /// Under continuous integration, if it is not installed; and if the directories cannot be made.
+    pub fn find(root: &Path) -> Option<Self> {
+        let found = Command::new("nix-store")
+            .arg("--version")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !found {
+            missing("real Nix (Debian's nix-bin)");
+            return None;
+        }
+        let peer = Self { root: root.to_path_buf() };
+        for directory in
+            [peer.store_dir(), peer.state_dir(), peer.log_dir(), root.join("etc"), root.join("home")]
+        {
+            std::fs::create_dir_all(&directory)
+                .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        }
+        Some(peer)
+    }
+
+    /// Its store directory.
+    pub fn store_dir(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// Its state directory, which holds the database.
+    pub fn state_dir(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// Its directory of logs.
+    pub fn log_dir(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    /// A command of real Nix (`nix-store`, `nix-instantiate`, `nix`) in this store.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .stdin(Stdio::null())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()))
+            .env("HOME", self.root.join("home"))
+            .env("NIX_REMOTE", "")
+            .env("NIX_STORE_DIR", self.store_dir())
+            .env("NIX_STATE_DIR", self.state_dir())
+            .env("NIX_LOG_DIR", self.log_dir())
+            .env("NIX_CONF_DIR", self.root.join("etc"))
+            .env("NIX_USER_CONF_FILES", "")
+            .env(
+                "NIX_CONFIG",
+                "sandbox = false\nbuild-users-group =\nsubstitute = false\nexperimental-features = nix-command",
+            );
+        command
+    }
+
+    /// Runs a command and gives what it printed.
+    ///
+    /// # Panics
+    /// If the command fails.
+    pub fn run<S: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = S>) -> String {
+        let output = self.output(program, arguments);
+        assert!(
+            output.status.success(),
+            "{program}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs a command, whatever comes of it.
+    ///
+    /// # Panics
+    /// If the command cannot be started.
+    pub fn output<S: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = S>) -> Output {
+        let mut command = self.command(program);
+        command.args(arguments);
+        command.output().unwrap_or_else(|error| panic!("{program}: {error}"))
+    }
+}
