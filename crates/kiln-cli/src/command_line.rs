@@ -1,0 +1,169 @@
+//! From the table of commands to clap, and from a command line to the command that runs.
+
+mod global_options;
+mod help;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, Command};
+
+pub(crate) use global_options::GlobalOptions;
+
+use crate::commands::{Entry, Kind, Run, TABLE};
+use crate::environment::Environment;
+use crate::failure::{Failure, GENERAL_EXIT_CODE};
+use crate::invocation::Invocation;
+use crate::terminal;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The whole command line as clap sees it.
+pub(crate) fn definition() -> Command {
+    let root = Command::new("kiln")
+        .version(VERSION)
+        .about("A Nix-compatible store and build engine")
+        .long_about(help::PROGRAM_DESCRIPTION)
+        .after_long_help(help::program_end());
+    global_options::add(group(root, TABLE))
+}
+
+/// A command that only has commands.
+fn group(command: Command, entries: &[Entry]) -> Command {
+    command
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand_help_heading("Commands")
+        .subcommands(entries.iter().map(self::command))
+}
+
+/// One entry of the table as clap sees it.
+fn command(entry: &Entry) -> Command {
+    let command = Command::new(entry.name)
+        .about(entry.purpose)
+        .long_about(format!("{}.\n\n{}", entry.purpose, entry.description));
+    global_options::add(match &entry.kind {
+        Kind::Group(entries) => group(command, entries),
+        Kind::Run(run) => (run.arguments)(command).after_long_help(help::command_end(run)),
+    })
+}
+
+/// Runs what the command line asks for and returns the exit code.
+pub(crate) fn run(environment: &Environment) -> u8 {
+    let matches = match definition().try_get_matches_from(&environment.arguments) {
+        Ok(matches) => matches,
+        Err(error) => return answer_of_clap(&error),
+    };
+    let mut levels = vec![&matches];
+    let Some(run) = selected(TABLE, &mut levels) else { return GENERAL_EXIT_CODE };
+    let global = GlobalOptions::collect(&levels);
+    let events = terminal::events(&global);
+    let matches = levels.last().copied().unwrap_or(&matches);
+    let invocation = Invocation { environment, global: &global, matches, events: events.clone() };
+    let failure = match (run.run)(&invocation) {
+        Ok(exit_code) => return exit_code,
+        Err(failure) => failure,
+    };
+    if let Some(report) = failure.report() {
+        events.error(report);
+    }
+    failure.exit_code()
+}
+
+/// Follows the command line down the table; `levels` gets the matches of each level.
+fn selected(entries: &'static [Entry], levels: &mut Vec<&ArgMatches>) -> Option<&'static Run> {
+    let mut entries = entries;
+    loop {
+        let (name, matches) = levels.last()?.subcommand()?;
+        let entry = entries.iter().find(|entry| entry.name == name)?;
+        levels.push(matches);
+        match &entry.kind {
+            Kind::Group(inner) => entries = inner,
+            Kind::Run(run) => return Some(run),
+        }
+    }
+}
+
+/// Prints what clap has to say: help and version on standard output; wrong usage on standard error, in our words about
+/// where help is.
+fn answer_of_clap(error: &clap::Error) -> u8 {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return error.print().map_or(GENERAL_EXIT_CODE, |()| 0);
+    }
+    // Help instead of a missing command, on standard error.
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return GENERAL_EXIT_CODE;
+    }
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    let rendered = error.render().to_string();
+    let message = rendered.split("\n\nUsage: ").next().unwrap_or(&rendered);
+    let message = message.split("\n\nFor more information").next().unwrap_or(message);
+    let message = message.strip_prefix("error: ").unwrap_or(message).trim_end().replace("\n\n", "\n");
+    let way_out = format!("Try '{} --help' for more information.", program(&usage));
+    terminal::print_error(&Failure::input(format!("{message}\n{way_out}")));
+    GENERAL_EXIT_CODE
+}
+
+/// The command that a usage line (`Usage: kiln build [OPTIONS] …`) is of.
+fn program(usage: &str) -> String {
+    let words = usage.trim().strip_prefix("Usage:").unwrap_or_default().split_whitespace();
+    let words: Vec<&str> =
+        words.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).collect();
+    if words.is_empty() { "kiln".to_owned() } else { words.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_accepts_the_table() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches() {
+        let mut entries: Vec<(String, &Entry)> =
+            TABLE.iter().map(|entry| (format!("kiln {}", entry.name), entry)).collect();
+        while let Some((line, entry)) = entries.pop() {
+            assert!(!entry.purpose.ends_with('.') && entry.purpose.len() <= 70, "purpose of {line}");
+            assert!(entry.description.ends_with('.'), "description of {line}");
+            match &entry.kind {
+                Kind::Group(inner) => {
+                    entries.extend(inner.iter().map(|entry| (format!("{line} {}", entry.name), entry)));
+                }
+                Kind::Run(run) => {
+                    assert!(!run.examples.is_empty(), "no example of {line}");
+                    assert!(
+                        run.examples.iter().all(|(example, _)| example.contains(&line)),
+                        "examples of {line}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn options_join_over_the_levels() {
+        let matches = definition()
+            .try_get_matches_from([
+                "kiln", "-v", "--option", "a", "1", "--store", "x", "hash", "convert", "-vv", "--quiet",
+                "--store", "y", "--option", "b", "2", "sha256-",
+            ])
+            .unwrap();
+        let mut levels = vec![&matches];
+        selected(TABLE, &mut levels).unwrap();
+        let global = GlobalOptions::collect(&levels);
+        assert_eq!(global.verbosity_steps, 2);
+        assert_eq!(global.store.as_deref(), Some("y"));
+        assert_eq!(global.options, [("a".into(), "1".into()), ("b".into(), "2".into())]);
+    }
+
+    #[test]
+    fn the_command_is_read_off_its_usage() {
+        assert_eq!(program("Usage: kiln store add [OPTIONS] <PATH>..."), "kiln store add");
+        assert_eq!(program(""), "kiln");
+    }
+}

@@ -1,0 +1,82 @@
+//! The options that every command has, at whatever level of the command line they stand.
+//!
+//! Clap's own global arguments keep only the innermost use of each; here `kiln -v store info -v` counts both, and
+//! `kiln --option a 1 build --option b 2` sets both.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+const HEADING: &str = "Options of all commands";
+
+/// What the options of all commands say together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GlobalOptions {
+    /// `--store`.
+    pub(crate) store: Option<String>,
+    /// `--log-format`.
+    pub(crate) log_format: Option<String>,
+    /// How many levels more (`-v`) or fewer (`--quiet`) to show.
+    pub(crate) verbosity_steps: i32,
+    /// `--option NAME VALUE`, in the order of the command line.
+    pub(crate) options: Vec<(String, String)>,
+}
+
+/// The forms of `--log-format`.
+pub(crate) const LOG_FORMATS: [&str; 5] = ["bar", "bar-with-logs", "raw", "raw-with-logs", "internal-json"];
+
+/// Adds the options to a command.
+pub(crate) fn add(command: Command) -> Command {
+    command.next_help_heading(HEADING).args([
+        Arg::new("store")
+            .long("store")
+            .value_name("URL|DIR")
+            .help("Store to work on: 'local', 'local?root=DIR', or a directory for a store below it")
+            .long_help(
+                "Store to work on: 'local' (the one of this machine), 'local?root=DIR' or just DIR (a store of its own \
+                 below a directory, whose paths are still /nix/store/…). Default: NIX_REMOTE, else the local store; for a \
+                 user who may not write it, a store below the user's data directory.",
+            ),
+        Arg::new("log-format")
+            .long("log-format")
+            .value_name("FORMAT")
+            .value_parser(LOG_FORMATS)
+            .help("How to show what happens, on standard error")
+            .long_help(
+                "How to show what happens, on standard error: 'bar' draws status lines if standard error is a terminal \
+                 (the default), 'raw' prints plain lines, '-with-logs' adds the output of builders, and 'internal-json' \
+                 prints one record per line for other programs.",
+            ),
+        Arg::new("option")
+            .long("option")
+            .num_args(2)
+            .value_names(["NAME", "VALUE"])
+            .action(ArgAction::Append)
+            .help("Set a setting, as a line of nix.conf would"),
+        Arg::new("verbose")
+            .short('v')
+            .long("verbose")
+            .action(ArgAction::Count)
+            .help("Show more; may be repeated"),
+        Arg::new("quiet").long("quiet").action(ArgAction::Count).help("Show less; may be repeated"),
+    ])
+}
+
+impl GlobalOptions {
+    /// Joins what stands at the levels of a command line, outermost first; of what can be said once, the innermost wins.
+    pub(crate) fn collect(levels: &[&ArgMatches]) -> Self {
+        let mut joined = Self::default();
+        for level in levels {
+            let text = |name: &str| level.get_one::<String>(name).cloned();
+            joined.store = text("store").or(joined.store);
+            joined.log_format = text("log-format").or(joined.log_format);
+            joined.verbosity_steps +=
+                i32::from(level.get_count("verbose")) - i32::from(level.get_count("quiet"));
+            for pair in level.get_occurrences::<String>("option").unwrap_or_default() {
+                let pair: Vec<&String> = pair.collect();
+                if let [name, value] = pair.as_slice() {
+                    joined.options.push(((*name).clone(), (*value).clone()));
+                }
+            }
+        }
+        joined
+    }
+}

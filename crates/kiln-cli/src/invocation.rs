@@ -1,0 +1,36 @@
+//! All that a command may use.
+
+use clap::ArgMatches;
+use kiln_events::EventSender;
+
+use crate::command_line::GlobalOptions;
+use crate::environment::Environment;
+
+/// One run of one command.
+pub(crate) struct Invocation<'a> {
+    /// Variables and arguments of the process.
+    pub(crate) environment: &'a Environment,
+    /// The options that every command has.
+    pub(crate) global: &'a GlobalOptions,
+    /// The command's own options and arguments.
+    pub(crate) matches: &'a ArgMatches,
+    /// Where to tell what happens.
+    pub(crate) events: EventSender,
+}
+
+impl Invocation<'_> {
+    /// Whether a flag was given.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.matches.get_flag(name)
+    }
+
+    /// The value of an option.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.matches.get_one::<String>(name).map(String::as_str)
+    }
+
+    /// The values of an argument or option that may be given more than once.
+    pub(crate) fn values<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Vec<T> {
+        self.matches.get_many::<T>(name).unwrap_or_default().cloned().collect()
+    }
+}

@@ -1,0 +1,21 @@
+//! The `kiln` program: glue between a person at a command line and the crates that do the work.
+//!
+//! A run goes one way: the [environment](environment) is read once into a value; the command line is matched against
+//! the one [table of commands](commands); the command found runs with an [`Invocation`](invocation::Invocation) that
+//! holds all it may use; and what it returns becomes an exit code. Results go to standard output and nothing else does;
+//! plans, progress and errors go to standard error, errors through [`failure`] alone.
+
+mod command_line;
+mod commands;
+mod environment;
+mod failure;
+mod invocation;
+mod output;
+mod terminal;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let environment = environment::Environment::read();
+    ExitCode::from(command_line::run(&environment))
+}
