@@ -195,13 +195,14 @@ impl Derivation {
     /// The environment as it is written: with the structured attributes as the variable `__json`, in bytewise order.
     pub fn written_environment(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let json = STRUCTURED_ATTRS_VARIABLE.as_bytes();
-        let around: [(Bound<&[u8]>, Bound<&[u8]>); 2] = match self.structured_attrs {
-            Some(_) => [(Bound::Unbounded, Bound::Excluded(json)), (Bound::Excluded(json), Bound::Unbounded)],
-            None => [(Bound::Unbounded, Bound::Unbounded), (Bound::Included(json), Bound::Excluded(json))],
-        };
-        let [before, after] = around.map(|range| {
-            self.environment.range::<[u8], _>(range).map(|(name, value)| (name.as_slice(), value.as_slice()))
-        });
+        let before = self
+            .environment
+            .range::<[u8], _>((Bound::Unbounded, Bound::Excluded(json)))
+            .map(|(name, value)| (name.as_slice(), value.as_slice()));
+        let after = self
+            .environment
+            .range::<[u8], _>((Bound::Included(json), Bound::Unbounded))
+            .map(|(name, value)| (name.as_slice(), value.as_slice()));
         let structured = self.structured_attrs.as_ref().map(|attrs| (json, attrs.text().as_bytes()));
         before.chain(structured).chain(after)
     }
@@ -271,6 +272,11 @@ impl BasicDerivation {
         } else {
             Err(HasInputDerivations(derivation.name))
         }
+    }
+
+    /// Drops the input derivations of a derivation that has been resolved.
+    pub(crate) fn without_inputs(derivation: Derivation) -> Self {
+        Self(Derivation { input_derivations: BTreeMap::new(), ..derivation })
     }
 
     /// The derivation.

@@ -34,7 +34,6 @@ pub struct ParseError {
     /// How many bytes had been read.
     pub offset: usize,
     /// What is wrong there.
-    #[source]
     pub kind: ParseErrorKind,
 }
 
