@@ -2,6 +2,7 @@
 
 mod global_options;
 mod help;
+mod setting_options;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command};
@@ -42,7 +43,10 @@ fn command(entry: &Entry) -> Command {
         .long_about(format!("{}.\n\n{}", entry.purpose, entry.description));
     global_options::add(match &entry.kind {
         Kind::Group(entries) => group(command, entries),
-        Kind::Run(run) => (run.arguments)(command).after_long_help(help::command_end(run)),
+        Kind::Run(run) => {
+            let command = (run.arguments)(command).after_long_help(help::command_end(run));
+            if run.takes_settings { setting_options::add(command) } else { command }
+        }
     })
 }
 
@@ -158,7 +162,48 @@ mod tests {
         let global = GlobalOptions::collect(&levels);
         assert_eq!(global.verbosity_steps, 2);
         assert_eq!(global.store.as_deref(), Some("y"));
-        assert_eq!(global.options, [("a".into(), "1".into()), ("b".into(), "2".into())]);
+        assert_eq!(global.settings, [("a".into(), "1".into()), ("b".into(), "2".into())]);
+    }
+
+    #[test]
+    fn settings_keep_the_order_of_the_command_line() {
+        let matches = definition()
+            .try_get_matches_from([
+                "kiln",
+                "config",
+                "show",
+                "--cores",
+                "2",
+                "--option",
+                "cores",
+                "3",
+                "-k",
+                "--no-keep-going",
+                "--relaxed-sandbox",
+                "-j4",
+                "--option",
+                "max-jobs",
+                "5",
+                "--extra-substituters=file:///x",
+            ])
+            .unwrap();
+        let mut levels = vec![&matches];
+        selected(TABLE, &mut levels).unwrap();
+        let settings = GlobalOptions::collect(&levels).settings;
+        let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            settings,
+            [
+                "cores=2",
+                "cores=3",
+                "keep-going=true",
+                "keep-going=false",
+                "sandbox=relaxed",
+                "max-jobs=4",
+                "max-jobs=5",
+                "extra-substituters=file:///x",
+            ]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Parsing, `--help`, completions, man pages and the checks of the reference in `docs/commands.md` all come from it.
 
 mod completions;
+mod config;
 mod hash;
 
 use clap::Command;
@@ -51,4 +52,5 @@ pub(crate) const GENERAL_EXIT_CODES: [(&str, &str); 2] = [
 ];
 
 /// All commands.
-pub(crate) static TABLE: &[Entry] = &[hash::ENTRY, completions::COMPLETIONS, completions::MANUAL];
+pub(crate) static TABLE: &[Entry] =
+    &[hash::ENTRY, config::ENTRY, completions::COMPLETIONS, completions::MANUAL];

@@ -7,9 +7,12 @@
 
 mod command_line;
 mod commands;
+mod configuration;
 mod environment;
 mod failure;
 mod invocation;
+mod json;
+mod machine;
 mod output;
 mod terminal;
 

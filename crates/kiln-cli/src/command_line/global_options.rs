@@ -3,6 +3,7 @@
 //! Clap's own global arguments keep only the innermost use of each; here `kiln -v store info -v` counts both, and
 //! `kiln --option a 1 build --option b 2` sets both.
 
+use super::setting_options;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 const HEADING: &str = "Options of all commands";
@@ -16,8 +17,8 @@ pub(crate) struct GlobalOptions {
     pub(crate) log_format: Option<String>,
     /// How many levels more (`-v`) or fewer (`--quiet`) to show.
     pub(crate) verbosity_steps: i32,
-    /// `--option NAME VALUE`, in the order of the command line.
-    pub(crate) options: Vec<(String, String)>,
+    /// Settings by `--option NAME VALUE` and `--NAME VALUE`, in the order of the command line.
+    pub(crate) settings: Vec<(String, String)>,
 }
 
 /// The forms of `--log-format`.
@@ -70,13 +71,22 @@ impl GlobalOptions {
             joined.log_format = text("log-format").or(joined.log_format);
             joined.verbosity_steps +=
                 i32::from(level.get_count("verbose")) - i32::from(level.get_count("quiet"));
-            for pair in level.get_occurrences::<String>("option").unwrap_or_default() {
-                let pair: Vec<&String> = pair.collect();
-                if let [name, value] = pair.as_slice() {
-                    joined.options.push(((*name).clone(), (*value).clone()));
-                }
-            }
+            let mut given = setting_options::collect(level);
+            given.extend(pairs(level));
+            given.sort_by_key(|(position, ..)| *position);
+            joined.settings.extend(given.into_iter().map(|(_, name, value)| (name, value)));
         }
         joined
     }
+}
+
+/// The uses of `--option` at one level: position on the command line, name, value.
+fn pairs(level: &ArgMatches) -> Vec<(usize, String, String)> {
+    let occurrences = level.get_occurrences::<String>("option").unwrap_or_default();
+    // Each of the two values has a position.
+    let positions = level.indices_of("option").into_iter().flatten().step_by(2);
+    positions
+        .zip(occurrences)
+        .filter_map(|(position, mut pair)| Some((position, pair.next()?.clone(), pair.next()?.clone())))
+        .collect()
 }
