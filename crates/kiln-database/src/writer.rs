@@ -1,0 +1,173 @@
+//! The one writer: a thread that commits what waits for it in groups.
+//!
+//! Whoever wants a change hands it over and goes on, or waits; nobody holds a lock. Whatever has gathered while the last
+//! transaction ran goes into the next one together, each change in a savepoint of its own, so that the failure of one
+//! undoes that one alone. A busy store therefore pays for few commits, an idle one never waits for company.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use kiln_store_path::StoreDir;
+use rusqlite::Connection;
+
+use crate::connection::Opener;
+use crate::error::{Error, Result};
+use crate::write::WriteTransaction;
+
+/// Most changes in one transaction.
+const LARGEST_GROUP: usize = 256;
+
+/// Changes that may wait before those who bring more have to.
+const QUEUE_LENGTH: usize = 1024;
+
+/// A change, waiting or done.
+trait Job: Send {
+    /// Makes the change; may be called again after a rollback. True if it went well.
+    fn run(&mut self, transaction: &WriteTransaction<'_>) -> bool;
+    /// Hands the result to whoever asked, once its transaction is committed or lost.
+    fn finish(self: Box<Self>, committed: std::result::Result<(), Arc<Error>>);
+}
+
+struct Change<T, Run, Done> {
+    run: Run,
+    done: Done,
+    result: Option<Result<T>>,
+}
+
+impl<T, Run, Done> Job for Change<T, Run, Done>
+where
+    T: Send,
+    Run: FnMut(&WriteTransaction<'_>) -> Result<T> + Send,
+    Done: FnOnce(Result<T>) + Send,
+{
+    fn run(&mut self, transaction: &WriteTransaction<'_>) -> bool {
+        let result = (self.run)(transaction);
+        let went_well = result.is_ok();
+        self.result = Some(result);
+        went_well
+    }
+
+    fn finish(self: Box<Self>, committed: std::result::Result<(), Arc<Error>>) {
+        let result = match (committed, self.result) {
+            (_, Some(Err(error))) => Err(error),
+            (Ok(()), Some(Ok(value))) => Ok(value),
+            (Ok(()), None) => Err(Error::Closed),
+            (Err(error), _) => Err(Error::Commit(error)),
+        };
+        (self.done)(result);
+    }
+}
+
+/// Access to the writer's thread, which ends when this is dropped and all that waited is done.
+pub(crate) struct Writer {
+    queue: Option<Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(crate) fn start(state: WriterState) -> Result<Self> {
+        let (sender, receiver) = bounded(QUEUE_LENGTH);
+        let path = state.opener.path.clone();
+        let thread = thread::Builder::new()
+            .name("store database".to_owned())
+            .spawn(move || state.serve(&receiver))
+            .map_err(|error| Error::Io { doing: "starting the thread that writes to", path, error })?;
+        Ok(Self { queue: Some(sender), thread: Some(thread) })
+    }
+
+    /// Hands over a change. `done` is called with its result, on the writer's thread, after the commit.
+    pub(crate) fn submit<T, Run, Done>(&self, run: Run, done: Done)
+    where
+        T: Send + 'static,
+        Run: FnMut(&WriteTransaction<'_>) -> Result<T> + Send + 'static,
+        Done: FnOnce(Result<T>) + Send + 'static,
+    {
+        let job: Box<dyn Job> = Box::new(Change { run, done, result: None });
+        let refused = match &self.queue {
+            Some(queue) => queue.send(job).err().map(|error| error.0),
+            None => Some(job),
+        };
+        if let Some(job) = refused {
+            job.finish(Ok(()));
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            // If the thread panicked, there is nobody left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the writer's thread works with.
+pub(crate) struct WriterState {
+    pub(crate) connection: Connection,
+    pub(crate) opener: Opener,
+    pub(crate) store_dir: StoreDir,
+    pub(crate) has_realisations: bool,
+}
+
+impl WriterState {
+    fn serve(&self, queue: &Receiver<Box<dyn Job>>) {
+        while let Ok(first) = queue.recv() {
+            let mut group = vec![first];
+            group.extend(queue.try_iter().take(LARGEST_GROUP - 1));
+            self.commit_group(group);
+        }
+    }
+
+    fn commit_group(&self, mut group: Vec<Box<dyn Job>>) {
+        match self.attempt(&mut group) {
+            Ok(()) => group.into_iter().for_each(|job| job.finish(Ok(()))),
+            // What spoilt the transaction may be the doing of one change only (the disk is too full for it): each on its own.
+            Err(_) if group.len() > 1 => group.into_iter().for_each(|job| self.commit_group(vec![job])),
+            Err(error) => {
+                let error = Arc::new(error);
+                group.into_iter().for_each(|job| job.finish(Err(error.clone())));
+            }
+        }
+    }
+
+    /// Runs all changes in one transaction. An error means that nothing of it was committed.
+    fn attempt(&self, group: &mut [Box<dyn Job>]) -> Result<()> {
+        // Taking the write lock at the start means that nothing later can find the database busy.
+        self.execute("starting a transaction", "begin immediate")?;
+        let result = self.run_all(group).and_then(|()| self.execute("committing a transaction", "commit"));
+        if result.is_err() && !self.connection.is_autocommit() {
+            // If even this fails, the next transaction does too and says so.
+            let _ = self.connection.execute_batch("rollback");
+        }
+        result
+    }
+
+    fn run_all(&self, group: &mut [Box<dyn Job>]) -> Result<()> {
+        let transaction = WriteTransaction {
+            connection: &self.connection,
+            opener: &self.opener,
+            store_dir: &self.store_dir,
+            has_realisations: self.has_realisations,
+        };
+        for job in group {
+            self.execute("starting a change", "savepoint change")?;
+            let went_well = job.run(&transaction);
+            if self.connection.is_autocommit() {
+                // SQLite rolls all back by itself when the disk is full or fails.
+                let path = self.opener.path.clone();
+                let error = std::io::Error::other("the transaction was rolled back by a failure of the disk");
+                return Err(Error::Io { doing: "writing to", path, error });
+            }
+            let end = if went_well { "release change" } else { "rollback to change; release change" };
+            self.execute("ending a change", end)?;
+        }
+        Ok(())
+    }
+
+    fn execute(&self, doing: &'static str, sql: &str) -> Result<()> {
+        self.opener.retry(doing, || self.connection.execute_batch(sql))
+    }
+}
