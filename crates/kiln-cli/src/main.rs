@@ -14,6 +14,7 @@ mod invocation;
 mod json;
 mod machine;
 mod output;
+mod place;
 mod terminal;
 
 use std::process::ExitCode;

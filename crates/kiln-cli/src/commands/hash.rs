@@ -10,14 +10,14 @@ use kiln_hash::{Algorithm, Hash, Hasher};
 use super::{Entry, Kind, Run};
 use crate::failure::{Failure, While};
 use crate::invocation::Invocation;
-use crate::output;
+use crate::{output, place};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "hash",
     purpose: "Compute and convert hashes",
     description: "Hashes are printed alone, one per line, in the order of the arguments: as SRI (sha256-BASE64) unless \
         one of --base16, --base64 and --nix32 asks for bare digits.",
-    kind: Kind::Group(&[FILE, CONVERT]),
+    kind: Kind::Group(&[FILE, PATH, CONVERT]),
 };
 
 const FILE: Entry = Entry {
@@ -33,6 +33,23 @@ const FILE: Entry = Entry {
         ],
         exit_codes: &[],
         run: |invocation| each_path(invocation, hash_file),
+    }),
+};
+
+const PATH: Entry = Entry {
+    name: "path",
+    purpose: "Hash files and directories as archives",
+    description: "Hashes the NAR archive of each file or directory, as 'outputHashMode = \"recursive\"' means it and as \
+        a store keeps it of its paths. A symbolic link is hashed as the link that it is.",
+    kind: Kind::Run(Run {
+        arguments: |command| notation(algorithm(paths(command), "Hash algorithm")),
+        takes_settings: false,
+        examples: &[
+            ("kiln hash path ./src", "the hash of a source tree"),
+            ("kiln hash path --nix32 ./result/", "the NAR hash of what a link leads to"),
+        ],
+        exit_codes: &[],
+        run: |invocation| each_path(invocation, hash_tree),
     }),
 };
 
@@ -135,6 +152,27 @@ fn hash_file(path: &Path, algorithm: Algorithm) -> Result<Hash, Failure> {
             Some(bytes) => hasher.update(bytes),
         }
     }
+}
+
+/// A hasher as the end of a dump.
+struct HashingSink(Hasher);
+
+impl io::Write for HashingSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn hash_tree(path: &Path, algorithm: Algorithm) -> Result<Hash, Failure> {
+    let (directory, name) = place::of(path)?;
+    let mut sink = HashingSink(Hasher::new(algorithm));
+    kiln_fs::dump(&directory, &name, &mut sink)?;
+    Ok(sink.0.finish())
 }
 
 fn convert(invocation: &Invocation<'_>) -> Result<u8, Failure> {

@@ -50,15 +50,39 @@ fn what_cannot_be_read_is_named() {
 }
 
 #[test]
+fn links_are_hashed_as_links_unless_they_are_followed() {
+    let scratch = Scratch::new();
+    scratch.write("tree/file", "abc");
+    std::os::unix::fs::symlink("tree", scratch.path("link")).unwrap();
+    let hash = |path: &str| scratch.kiln(&format!("hash path {path}")).quiet_success();
+    assert_ne!(hash("link"), hash("tree"));
+    assert_eq!(hash("link/."), hash("tree"));
+    assert_eq!(hash("tree/."), hash("tree"));
+    // A file is not its archive.
+    assert_ne!(hash("tree/file"), format!("{ABC_SRI}\n"));
+    assert!(scratch.kiln("hash path nowhere").failure(1).contains("'nowhere'"));
+    assert!(scratch.kiln("hash path /").failure(1).contains("'/' is not a file"));
+}
+
+#[test]
 fn hashes_are_those_of_real_nix() {
     let Some(nix) = peer::find("nix") else { return };
     let scratch = Scratch::new();
     scratch.write("file", vec![7; 300_000]);
+    scratch.write("tree/sub/a b", "x");
+    scratch.write("tree/sub.d", "y");
+    std::os::unix::fs::symlink("sub", scratch.path("tree/link")).unwrap();
     for algorithm in ["md5", "sha1", "sha256", "sha512"] {
         for notation in ["--sri", "--base16", "--base32", "--base64"] {
-            let arguments = ["hash", "file", "file", "--type", algorithm, notation];
-            let nix = Outcome::of(peer::command(&scratch, &nix).args(arguments).output().unwrap());
-            assert_eq!(scratch.kiln(&arguments.join(" ")).quiet_success(), nix.success(), "{arguments:?}");
+            for (mode, path) in [("file", "file"), ("path", "file"), ("path", "tree")] {
+                let arguments = ["hash", mode, path, "--type", algorithm, notation];
+                let nix = Outcome::of(peer::command(&scratch, &nix).args(arguments).output().unwrap());
+                assert_eq!(
+                    scratch.kiln(&arguments.join(" ")).quiet_success(),
+                    nix.success(),
+                    "{arguments:?}"
+                );
+            }
         }
     }
 }
