@@ -1,0 +1,37 @@
+//! Operations on trees of files, by descriptor.
+//!
+//! What a build leaves, what a client or another store sends, what is garbage: all of it are trees that someone hostile may
+//! have made, and that the engine walks with the rights of root. So nothing here takes a path below a place that others
+//! can write. An open [`Directory`] and one [`Component`] say where something is, each step down is taken from the
+//! descriptor of the step before, and no link is ever followed. Walks don't recurse and hold a bounded number of
+//! descriptors, whatever the tree looks like.
+//!
+//! * [`scan_output`] is what happens to the output of a build: in one pass that reads each file once, it is made
+//!   canonical ([`Canonicaliser`]), hashed, and searched for references. [`hash_tree`] does it without changing anything,
+//!   [`dump`] writes the archive.
+//! * [`Restorer`] makes a tree from an archive, [`copy_tree`] from another tree, without anything in common.
+//! * [`delete_tree`], [`sync_tree`], [`tree_size`], [`rename_new`] are what their names say, for trees of any depth.
+//! * [`PathLocks`] and [`TempRoots`] are the files by which processes that use the same store, real Nix's among them, keep
+//!   out of each other's way.
+//! * [`LinkPool`] shares the contents of equal files by hard links.
+//!
+//! Everything is synchronous and may block: callers run it on worker threads.
+
+pub mod canonical;
+mod component;
+mod directory;
+pub mod dump;
+mod entries;
+mod error;
+mod pipeline;
+mod scan;
+mod status;
+mod walk;
+
+pub use canonical::{Canonicaliser, HardLinks, Ownership, check_not_suspicious};
+pub use component::{Component, InvalidComponent};
+pub use directory::Directory;
+pub use dump::{FileHash, dump};
+pub use error::{Error, Result};
+pub use scan::{TreeFacts, hash_tree, scan_output};
+pub use status::{Identity, Kind, Status};
