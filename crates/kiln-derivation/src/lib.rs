@@ -7,6 +7,7 @@ mod derivation;
 mod file;
 mod hash_modulo;
 mod input_outputs;
+mod json;
 mod options;
 mod output;
 mod output_paths;
@@ -29,6 +30,7 @@ pub use derivation::{
 pub use file::{DerivationFile, FileError, derivation_path};
 pub use hash_modulo::{HashModulo, HashModuloCache, HashModuloError, InputWalk, LoadError};
 pub use input_outputs::{InputOutputs, MAX_DYNAMIC_DEPTH, TooDeep};
+pub use json::{JsonError, JsonLayout, JsonTextError, JsonVersion, JsonWriteError, show_json};
 pub use options::{
     BuildOptions, GraphRootError, IllegalReferenceSpecifier, OptionWarning, OptionsError, OutputCheck,
     OutputChecks, ReferenceSpecifier, ReferencesGraph,

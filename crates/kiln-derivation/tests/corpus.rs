@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kiln_derivation::{Derivation, HashModuloCache, Strictness, check_outputs, derivation_path};
+use kiln_derivation::{
+    Derivation, HashModuloCache, JsonLayout, JsonVersion, Strictness, check_outputs, derivation_path,
+    show_json,
+};
 use kiln_store_path::{OutputName, StoreDir, StorePath};
 
 fn data(folder: &str) -> PathBuf {
@@ -103,4 +106,46 @@ fn unmasked_hash_without_inputs_is_that_of_the_file() {
         hashes.get(&path).unwrap().hash.base16(),
         "1d400b9050c5e6cb464d7e32e421c195f7b07e2d73cc26c18d5c66e4d05fa4c3"
     );
+}
+
+/// Compares the JSON of every derivation that a version of Nix showed, and reads it back.
+fn check_json(folder: &str, version: JsonVersion, layout: JsonLayout) -> usize {
+    let store_dir = StoreDir::default();
+    let mut compared = 0;
+    for (path, text) in corpus() {
+        let file = data("json").join(folder).join(format!("{path}.json"));
+        // Not every version of Nix could show every derivation; where it failed, the file is missing or empty.
+        let Some(expected) = std::fs::read(file).ok().filter(|expected| !expected.is_empty()) else {
+            continue;
+        };
+        let derivation = parse(&path, &text);
+        let mut shown = show_json([(&path, &derivation)], &store_dir, version, layout).unwrap();
+        shown.push(b'\n');
+        assert_eq!(String::from_utf8_lossy(&shown), String::from_utf8_lossy(&expected), "{path}");
+        assert_eq!(shown, expected, "{path}");
+        compared += 1;
+        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&expected) else { continue };
+        let derivations = if version == JsonVersion::V4 { &json["derivations"] } else { &json };
+        let (_, object) = derivations.as_object().unwrap().iter().next().unwrap();
+        let read =
+            Derivation::from_json(object.as_object().unwrap(), Some(&derivation.name), &store_dir, version)
+                .unwrap();
+        assert_eq!(read, derivation, "{path} read back");
+    }
+    compared
+}
+
+#[test]
+fn json_as_nix_2_8_shows_it() {
+    assert_eq!(check_json("show-2.8", JsonVersion::V1, JsonLayout::Indented), 39);
+}
+
+#[test]
+fn json_as_nix_2_26_shows_it() {
+    assert_eq!(check_json("show-2.26", JsonVersion::V2, JsonLayout::Indented), 42);
+}
+
+#[test]
+fn json_as_nix_2_34_shows_it() {
+    assert_eq!(check_json("show-2.34", JsonVersion::V4, JsonLayout::Compact), 45);
 }
