@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crossbeam_channel::bounded;
 use kiln_store_path::StoreDir;
@@ -57,6 +58,7 @@ impl Database {
             None
         } else {
             reserved::reserve(directory, options.reserved_space);
+            let connection = Mutex::new(connection);
             Some(Writer::start(WriterState { connection, opener, store_dir, has_realisations })?)
         };
         Ok(Self { writer, readers, directory: directory.to_owned(), options, _lock: lock })
@@ -127,6 +129,12 @@ impl Database {
     pub fn release_reserved_space(&self) -> Result<()> {
         let path = self.directory.join("reserved");
         reserved::release(&self.directory).map_err(|error| Error::Io { doing: "deleting", path, error })
+    }
+
+    /// A number that changes when another process has changed the database, for caches of what was read from it. Never
+    /// waits; `None` if it cannot be told right now or the database is not in a mode that allows it.
+    pub fn foreign_version(&self) -> Option<i64> {
+        self.writer.as_ref().and_then(Writer::foreign_version)
     }
 
     /// Whether changes are refused.

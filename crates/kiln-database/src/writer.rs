@@ -4,7 +4,7 @@
 //! transaction ran goes into the next one together, each change in a savepoint of its own, so that the failure of one
 //! undoes that one alone. A busy store therefore pays for few commits, an idle one never waits for company.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -63,17 +63,31 @@ where
 pub(crate) struct Writer {
     queue: Option<Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    state: Arc<WriterState>,
 }
 
 impl Writer {
     pub(crate) fn start(state: WriterState) -> Result<Self> {
         let (sender, receiver) = bounded(QUEUE_LENGTH);
         let path = state.opener.path.clone();
+        let state = Arc::new(state);
+        let serving = state.clone();
         let thread = thread::Builder::new()
             .name("store database".to_owned())
-            .spawn(move || state.serve(&receiver))
+            .spawn(move || serving.serve(&receiver))
             .map_err(|error| Error::Io { doing: "starting the thread that writes to", path, error })?;
-        Ok(Self { queue: Some(sender), thread: Some(thread) })
+        Ok(Self { queue: Some(sender), thread: Some(thread), state })
+    }
+
+    /// A number that changes when another process has changed the database; `None` if that cannot be told at once.
+    pub(crate) fn foreign_version(&self) -> Option<i64> {
+        // Without the log, looking could mean waiting for another process.
+        if !self.state.opener.options.write_ahead_log {
+            return None;
+        }
+        let connection = self.state.connection.try_lock().ok()?;
+        // The number stays the same when this very connection changes the database, and nothing else here does.
+        connection.prepare_cached("pragma data_version").ok()?.query_row([], |row| row.get(0)).ok()
     }
 
     /// Hands over a change. `done` is called with its result, on the writer's thread, after the commit.
@@ -106,7 +120,8 @@ impl Drop for Writer {
 
 /// What the writer's thread works with.
 pub(crate) struct WriterState {
-    pub(crate) connection: Connection,
+    /// Locked while a group is written, and for moments in between.
+    pub(crate) connection: Mutex<Connection>,
     pub(crate) opener: Opener,
     pub(crate) store_dir: StoreDir,
     pub(crate) has_realisations: bool,
@@ -135,39 +150,47 @@ impl WriterState {
 
     /// Runs all changes in one transaction. An error means that nothing of it was committed.
     fn attempt(&self, group: &mut [Box<dyn Job>]) -> Result<()> {
+        let connection = &*self.lock();
         // Taking the write lock at the start means that nothing later can find the database busy.
-        self.execute("starting a transaction", "begin immediate")?;
-        let result = self.run_all(group).and_then(|()| self.execute("committing a transaction", "commit"));
-        if result.is_err() && !self.connection.is_autocommit() {
+        self.execute(connection, "starting a transaction", "begin immediate")?;
+        let result = self
+            .run_all(connection, group)
+            .and_then(|()| self.execute(connection, "committing a transaction", "commit"));
+        if result.is_err() && !connection.is_autocommit() {
             // If even this fails, the next transaction does too and says so.
-            let _ = self.connection.execute_batch("rollback");
+            let _ = connection.execute_batch("rollback");
         }
         result
     }
 
-    fn run_all(&self, group: &mut [Box<dyn Job>]) -> Result<()> {
+    fn run_all(&self, connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<()> {
         let transaction = WriteTransaction {
-            connection: &self.connection,
+            connection,
             opener: &self.opener,
             store_dir: &self.store_dir,
             has_realisations: self.has_realisations,
         };
         for job in group {
-            self.execute("starting a change", "savepoint change")?;
+            self.execute(connection, "starting a change", "savepoint change")?;
             let went_well = job.run(&transaction);
-            if self.connection.is_autocommit() {
+            if connection.is_autocommit() {
                 // SQLite rolls all back by itself when the disk is full or fails.
                 let path = self.opener.path.clone();
                 let error = std::io::Error::other("the transaction was rolled back by a failure of the disk");
                 return Err(Error::Io { doing: "writing to", path, error });
             }
             let end = if went_well { "release change" } else { "rollback to change; release change" };
-            self.execute("ending a change", end)?;
+            self.execute(connection, "ending a change", end)?;
         }
         Ok(())
     }
 
-    fn execute(&self, doing: &'static str, sql: &str) -> Result<()> {
-        self.opener.retry(doing, || self.connection.execute_batch(sql))
+    fn execute(&self, connection: &Connection, doing: &'static str, sql: &str) -> Result<()> {
+        self.opener.retry(doing, || connection.execute_batch(sql))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic within a change leaves a transaction open, which fails the next one with a clear message.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

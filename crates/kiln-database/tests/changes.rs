@@ -285,3 +285,15 @@ fn what_was_submitted_is_committed_before_closing() {
     let count: i64 = connection.query_row("select count(*) from ValidPaths", [], |row| row.get(0)).unwrap();
     assert_eq!(count, 50);
 }
+
+#[test]
+fn the_foreign_version_tells_changes_of_others_from_own_ones() {
+    let (scratch, database) = store();
+    let before = database.foreign_version().unwrap();
+    database.register(set([info(0, &[])])).unwrap();
+    assert_eq!(database.foreign_version(), Some(before));
+    let options = OpenOptions { reserved_space: 0, ..OpenOptions::default() };
+    let other = Database::open(scratch.path(), StoreDir::default(), options).unwrap();
+    other.register(set([info(1, &[])])).unwrap();
+    assert_ne!(database.foreign_version(), Some(before));
+}
