@@ -169,3 +169,105 @@ fn in_directory(context: &BuildContext<'_>, file: &str) -> Vec<u8> {
 pub fn pass_as_file_name(variable: &[u8]) -> String {
     format!(".attr-{}", Sha256::of(variable).nix32())
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_store_path::StorePathName;
+
+    use super::*;
+    use crate::aterm::Strictness;
+
+    fn derivation(text: &str) -> Derivation {
+        let name = StorePathName::new("t").unwrap();
+        Derivation::parse_aterm(text.as_bytes(), &name, &StoreDir::default(), Strictness::Strict).unwrap()
+    }
+
+    fn view(derivation: &Derivation, context: &BuildContext<'_>) -> BuilderView {
+        BuilderView::new(derivation, &BuildOptions::of(derivation).unwrap(), context)
+    }
+
+    fn context<'a>(
+        store_dir: &'a StoreDir,
+        output_paths: &'a BTreeMap<OutputName, StorePath>,
+        redirections: &'a [(StorePath, StorePath)],
+        impure_values: &'a BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> BuildContext<'a> {
+        const NO_GRAPHS: &BTreeMap<String, Vec<GraphMember>> = &BTreeMap::new();
+        BuildContext {
+            store_dir,
+            build_directory: b"/build",
+            cores: 0,
+            output_paths,
+            redirections,
+            impure_values,
+            references_graphs: NO_GRAPHS,
+        }
+    }
+
+    /// B2: placeholders of own outputs and redirected digests, in the builder, arguments, variables and files.
+    #[test]
+    fn placeholders_and_redirected_digests_are_replaced_everywhere() {
+        let own = Placeholder::own_output(&OutputName::out()).to_string();
+        let elsewhere = "/nix/store/mz985b11rp8ccbhb4gcc1bpxwpxvbw6d-simple";
+        let text = format!(
+            r#"Derive([("out","","r:sha256","")],[],[],"x","{own}/b",["-o{own}","{elsewhere}"],[("f","see {own}"),("n{own}","v"),("passAsFile","f"),("x","{elsewhere}")])"#
+        );
+        let (store_dir, impure) = (StoreDir::default(), BTreeMap::new());
+        let scratch: StorePath = "00000000000000000000000000000000-t".parse().unwrap();
+        let outputs = [(OutputName::out(), scratch)].into();
+        let redirections = [(
+            store_dir.parse(elsewhere).unwrap(),
+            "11111111111111111111111111111111-simple".parse::<StorePath>().unwrap(),
+        )];
+        let view = view(&derivation(&text), &context(&store_dir, &outputs, &redirections, &impure));
+        let out = "/nix/store/00000000000000000000000000000000-t";
+        let redirected = "/nix/store/11111111111111111111111111111111-simple";
+        assert_eq!(view.builder, format!("{out}/b").into_bytes());
+        assert_eq!(view.arguments, [format!("-o{out}").into_bytes(), redirected.into()]);
+        assert_eq!(view.environment[&b"x"[..]], redirected.as_bytes());
+        assert_eq!(view.environment[format!("n{out}").as_bytes()], b"v");
+        assert_eq!(view.files[&pass_as_file_name(b"f")], format!("see {out}").into_bytes());
+    }
+
+    /// B1: the engine's variables reach the builders of fixed outputs only, and win over the derivation's own.
+    #[test]
+    fn impure_variables() {
+        let variables = r#"("NIX_OUTPUT_CHECKED","no"),("PWD","/"),("TERM","dumb"),("impureEnvVars","proxy unset"),("proxy","own")"#;
+        let fixed = format!(
+            r#"Derive([("out","/nix/store/aj0ndnjjchs49vk8x5ralwx6d9f4xzj4-t","sha256","5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03")],[],[],"x","y",[],[{variables}])"#
+        );
+        let floating = format!(r#"Derive([("out","","r:sha256","")],[],[],"x","y",[],[{variables}])"#);
+        let impure = format!(r#"Derive([("out","","r:sha256","impure")],[],[],"x","y",[],[{variables}])"#);
+        let (store_dir, outputs) = (StoreDir::default(), BTreeMap::new());
+        let values =
+            [(b"proxy".to_vec(), b"engine".to_vec()), (b"other".to_vec(), b"secret".to_vec())].into();
+        let seen = |text: &str, name: &str| {
+            let view = view(&derivation(text), &context(&store_dir, &outputs, &[], &values));
+            view.environment.get(name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned())
+        };
+        for (text, checked, proxy, unset) in [
+            (&fixed, "1", "engine", Some("")),
+            (&impure, "no", "engine", Some("")),
+            (&floating, "no", "own", None),
+        ] {
+            assert_eq!(seen(text, "NIX_OUTPUT_CHECKED").as_deref(), Some(checked));
+            assert_eq!(seen(text, "proxy").as_deref(), Some(proxy));
+            assert_eq!(seen(text, "unset").as_deref(), unset);
+            assert_eq!(seen(text, "other"), None);
+            assert_eq!(seen(text, "PWD").as_deref(), Some("/build"));
+            assert_eq!(seen(text, "TERM").as_deref(), Some("xterm-256color"));
+            assert_eq!(seen(text, "PATH").as_deref(), Some("/path-not-set"));
+        }
+    }
+
+    /// B3: a variable that is named like the path of a file comes after it and wins.
+    #[test]
+    fn a_variable_may_shadow_the_path_of_a_file() {
+        let text = r#"Derive([("out","","r:sha256","")],[],[],"x","y",[],[("f","content"),("fPath","own"),("passAsFile","f g")])"#;
+        let (store_dir, outputs, values) = (StoreDir::default(), BTreeMap::new(), BTreeMap::new());
+        let view = view(&derivation(text), &context(&store_dir, &outputs, &[], &values));
+        assert_eq!(view.environment[&b"fPath"[..]], b"own");
+        assert!(!view.environment.contains_key(&b"f"[..]));
+        assert_eq!(view.files.len(), 1, "a variable that does not exist gives no file");
+    }
+}

@@ -263,3 +263,98 @@ fn pending_inputs(derivation: &Derivation) -> Vec<StorePath> {
     inputs.reverse();
     inputs
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::aterm::Strictness;
+
+    fn file(number: usize) -> StorePath {
+        StorePath::from_base_name(format!("{number:032}-t.drv")).unwrap()
+    }
+
+    /// A derivation that uses an output of each of some others.
+    fn user_of(inputs: impl IntoIterator<Item = (usize, &'static str)>) -> Derivation {
+        let inputs: Vec<String> = inputs
+            .into_iter()
+            .map(|(number, output)| format!(r#"("/nix/store/{}",["{output}"])"#, file(number)))
+            .collect();
+        let text = format!(
+            r#"Derive([("out","/nix/store/00000000000000000000000000000000-t","","")],[{}],[],"x","y",[],[])"#,
+            inputs.join(",")
+        );
+        let name = StorePathName::new("t").unwrap();
+        Derivation::parse_aterm(text.as_bytes(), &name, &StoreDir::default(), Strictness::Strict).unwrap()
+    }
+
+    #[test]
+    fn a_chain_of_a_hundred_thousand_is_hashed_without_recursion() {
+        const LENGTH: usize = 100_000;
+        let mut hashes = HashModuloCache::new(StoreDir::default());
+        let mut loaded = 0;
+        hashes
+            .load_inputs(&user_of([(LENGTH, "out")]), |path| {
+                loaded += 1;
+                let number: usize = path.digest().parse().unwrap();
+                Ok::<_, Infallible>(user_of((number > 1).then(|| (number - 1, "out"))))
+            })
+            .unwrap();
+        assert_eq!(loaded, LENGTH);
+        assert!(hashes.get(&file(1)).is_some() && hashes.get(&file(LENGTH)).is_some());
+    }
+
+    /// Every level uses both derivations of the level below: the number of ways down doubles with each level.
+    #[test]
+    fn each_file_is_read_once() {
+        let mut hashes = HashModuloCache::new(StoreDir::default());
+        let mut loaded = Vec::new();
+        hashes
+            .load_inputs(&user_of([(120, "out"), (121, "out")]), |path| {
+                let number: usize = path.digest().parse().unwrap();
+                loaded.push(number);
+                let below = number / 2 * 2;
+                Ok::<_, Infallible>(user_of(
+                    (below > 0).then(|| [(below - 2, "out"), (below - 1, "out")]).into_iter().flatten(),
+                ))
+            })
+            .unwrap();
+        loaded.sort_unstable();
+        assert_eq!(loaded, (0..122).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_cycle_is_an_error() {
+        let mut hashes = HashModuloCache::new(StoreDir::default());
+        let result = hashes.load_inputs(&user_of([(1, "out")]), |path| {
+            Ok::<_, Infallible>(user_of([(if *path == file(1) { 2 } else { 1 }, "out")]))
+        });
+        assert_eq!(result, Err(LoadError::Hash(HashModuloError::Cycle(file(1)))));
+    }
+
+    #[test]
+    fn inputs_must_be_known_and_have_the_output() {
+        let mut hashes = HashModuloCache::new(StoreDir::default());
+        let user = user_of([(1, "dev")]);
+        assert_eq!(hashes.unknown_inputs(&user).collect::<Vec<_>>(), [&file(1)]);
+        assert_eq!(
+            hashes.masked(&user).unwrap_err().to_string(),
+            format!("derivation 't' cannot be hashed before its input derivation '{}'", file(1))
+        );
+        hashes.insert(file(1), &user_of([])).unwrap();
+        assert_eq!(hashes.unknown_inputs(&user).count(), 0);
+        // D5
+        assert_eq!(
+            hashes.masked(&user).unwrap_err().to_string(),
+            format!("derivation 't' requires non-existent output 'dev' from input derivation '{}'", file(1))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_named() {
+        let mut hashes = HashModuloCache::new(StoreDir::default());
+        let error = hashes.load_inputs(&user_of([(1, "out")]), |_| Err("gone")).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot read derivation '{}': gone", file(1)));
+    }
+}

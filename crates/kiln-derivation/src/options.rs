@@ -211,3 +211,260 @@ fn unsafe_discard_references(
         .cloned()
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::derivation::Derivation;
+    use crate::output::DerivationOutput;
+    use crate::structured_attrs::StructuredAttrs;
+
+    fn derivation() -> Derivation {
+        Derivation {
+            name: StorePathName::new("t").unwrap(),
+            outputs: [(
+                OutputName::out(),
+                DerivationOutput::InputAddressed("00000000000000000000000000000000-t".parse().unwrap()),
+            )]
+            .into(),
+            input_derivations: BTreeMap::new(),
+            input_sources: BTreeSet::new(),
+            system: b"x86_64-linux".to_vec(),
+            builder: b"/bin/sh".to_vec(),
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            structured_attrs: None,
+        }
+    }
+
+    fn plain(variables: &[(&str, &str)]) -> Result<BuildOptions, OptionsError> {
+        let environment = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        BuildOptions::of(&Derivation { environment, ..derivation() })
+    }
+
+    fn structured(attributes: serde_json::Value) -> Result<BuildOptions, OptionsError> {
+        let serde_json::Value::Object(attributes) = attributes else { panic!("not an object") };
+        let structured_attrs = Some(StructuredAttrs::from_attributes(attributes));
+        // Variables count for nothing beside structured attributes.
+        let environment = [(b"preferLocalBuild".to_vec(), b"1".to_vec())].into();
+        BuildOptions::of(&Derivation { structured_attrs, environment, ..derivation() })
+    }
+
+    fn set(elements: &[&str]) -> BTreeSet<Vec<u8>> {
+        elements.iter().map(|element| element.as_bytes().to_vec()).collect()
+    }
+
+    fn defaults(output_checks: OutputChecks) -> BuildOptions {
+        BuildOptions {
+            pass_as_file: BTreeSet::new(),
+            references_graphs: Vec::new(),
+            output_checks,
+            unsafe_discard_references: BTreeSet::new(),
+            impure_environment_variables: BTreeSet::new(),
+            prefer_local_build: false,
+            allow_substitutes: true,
+            required_system_features: BTreeSet::new(),
+            no_chroot: false,
+            impure_host_dependencies: BTreeSet::new(),
+            sandbox_profile: Vec::new(),
+            allow_local_networking: false,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn defaults_of_both_sources() {
+        assert_eq!(plain(&[]), Ok(defaults(OutputChecks::ForAllOutputs(OutputCheck::default()))));
+        assert_eq!(structured(json!({})), Ok(defaults(OutputChecks::PerOutput(BTreeMap::new()))));
+    }
+
+    #[test]
+    fn plain_attributes() {
+        let options = plain(&[
+            ("passAsFile", "a\tb  c\n"),
+            ("exportReferencesGraph", "g /nix/store/x h /1placeholder"),
+            ("allowedReferences", ""),
+            ("disallowedRequisites", "out /nix/store/y"),
+            ("impureEnvVars", "http_proxy NO_PROXY"),
+            ("preferLocalBuild", "1"),
+            ("allowSubstitutes", ""),
+            ("requiredSystemFeatures", "kvm big-parallel"),
+            ("__noChroot", "true"),
+            ("__impureHostDeps", "/usr/lib"),
+            ("__sandboxProfile", "(allow x)"),
+            ("__darwinAllowLocalNetworking", "1"),
+            ("maxSize", "3"),
+            ("unsafeDiscardReferences", "out"),
+            ("outputChecks", "nonsense"),
+        ]);
+        let graph = |name: &str, root: &str| ReferencesGraph { name: name.into(), roots: vec![root.into()] };
+        let expected = BuildOptions {
+            pass_as_file: set(&["a", "b", "c"]),
+            references_graphs: vec![graph("g", "/nix/store/x"), graph("h", "/1placeholder")],
+            impure_environment_variables: set(&["http_proxy", "NO_PROXY"]),
+            prefer_local_build: true,
+            allow_substitutes: false,
+            required_system_features: ["kvm", "big-parallel"].map(str::to_owned).into(),
+            no_chroot: false,
+            impure_host_dependencies: set(&["/usr/lib"]),
+            sandbox_profile: b"(allow x)".to_vec(),
+            allow_local_networking: true,
+            ..defaults(OutputChecks::ForAllOutputs(OutputCheck {
+                allowed_references: Some(BTreeSet::new()),
+                disallowed_requisites: set(&["out", "/nix/store/y"]),
+                ..OutputCheck::default()
+            }))
+        };
+        assert_eq!(options, Ok(expected));
+    }
+
+    #[test]
+    fn structured_attributes() {
+        let options = structured(json!({
+            "passAsFile": ["a"],
+            "exportReferencesGraph": { "g": ["/nix/store/x", ["/nix/store/y"]], "h": "/nix/store/z" },
+            "outputChecks": { "out": { "maxSize": 10, "maxClosureSize": 20, "allowedRequisites": ["out"] }, "dev": {} },
+            "unsafeDiscardReferences": { "out": true, "dev": true, "doc": false },
+            "impureEnvVars": ["x"],
+            "preferLocalBuild": false,
+            "allowSubstitutes": false,
+            "requiredSystemFeatures": ["kvm"],
+            "__noChroot": true,
+            "__impureHostDeps": [],
+            "__sandboxProfile": "p",
+            "__darwinAllowLocalNetworking": true,
+            "allowedReferences": 3,
+        }));
+        let check = OutputCheck {
+            counts_itself_as_requisite: true,
+            max_size: Some(10),
+            max_closure_size: Some(20),
+            allowed_requisites: Some(set(&["out"])),
+            ..OutputCheck::default()
+        };
+        let empty = OutputCheck { counts_itself_as_requisite: true, ..OutputCheck::default() };
+        let superseded = |attribute, instead| OptionWarning::Superseded { attribute, instead };
+        let expected = BuildOptions {
+            references_graphs: vec![
+                ReferencesGraph {
+                    name: "g".into(),
+                    roots: vec!["/nix/store/x".into(), "/nix/store/y".into()],
+                },
+                ReferencesGraph { name: "h".into(), roots: vec!["/nix/store/z".into()] },
+            ],
+            unsafe_discard_references: [OutputName::out()].into(),
+            impure_environment_variables: set(&["x"]),
+            allow_substitutes: false,
+            required_system_features: ["kvm".to_owned()].into(),
+            no_chroot: true,
+            sandbox_profile: b"p".to_vec(),
+            allow_local_networking: true,
+            warnings: vec![
+                superseded("allowedReferences", "outputChecks"),
+                superseded("passAsFile", ".attrs.json"),
+            ],
+            ..defaults(OutputChecks::PerOutput([("out".to_owned(), check), ("dev".to_owned(), empty)].into()))
+        };
+        assert_eq!(options, Ok(expected));
+    }
+
+    #[test]
+    fn structured_attributes_have_types() {
+        for (attributes, message) in [
+            (
+                json!({"preferLocalBuild": "1"}),
+                "attribute 'preferLocalBuild' of derivation 't' must be a Boolean, found a string",
+            ),
+            (
+                json!({"allowSubstitutes": 0}),
+                "attribute 'allowSubstitutes' of derivation 't' must be a Boolean, found a number",
+            ),
+            (
+                json!({"impureEnvVars": "x"}),
+                "attribute 'impureEnvVars' of derivation 't' must be a list of strings, found a string",
+            ),
+            (
+                json!({"requiredSystemFeatures": [1]}),
+                "attribute 'requiredSystemFeatures' of derivation 't' must be a list of strings, found a number",
+            ),
+            (
+                json!({"__sandboxProfile": []}),
+                "attribute '__sandboxProfile' of derivation 't' must be a string, found an array",
+            ),
+            (
+                json!({"outputChecks": []}),
+                "attribute 'outputChecks' of derivation 't' must be an object, found an array",
+            ),
+            (
+                json!({"outputChecks": {"out": {"maxSize": -1}}}),
+                "attribute 'outputChecks.out.maxSize' of derivation 't' must be an unsigned integer, found a number",
+            ),
+            (
+                json!({"outputChecks": {"out": {"allowedReferences": [null]}}}),
+                "attribute 'outputChecks.out.allowedReferences' of derivation 't' must be a list of strings, found null",
+            ),
+            (
+                json!({"unsafeDiscardReferences": {"out": 1}}),
+                "attribute 'unsafeDiscardReferences.out' of derivation 't' must be a Boolean, found a number",
+            ),
+            (
+                json!({"exportReferencesGraph": {"g": {}}}),
+                "attribute 'exportReferencesGraph.g' of derivation 't' must be a string or an array of strings, found an object",
+            ),
+        ] {
+            assert_eq!(structured(attributes).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn references_graphs_come_in_pairs_of_harmless_names() {
+        assert_eq!(
+            plain(&[("exportReferencesGraph", "a b c")]).unwrap_err().to_string(),
+            "derivation 't': odd number of tokens 3 in 'exportReferencesGraph': 'a b c'"
+        );
+        for name in ["../x", ".attrs.json", "a/b", "1", "-"] {
+            let error = plain(&[("exportReferencesGraph", &format!("{name} /nix/store/x"))]).unwrap_err();
+            assert!(matches!(error, OptionsError::GraphFileName { .. }), "{name}: {error}");
+        }
+        let options = structured(json!({"exportReferencesGraph": ["g", "/nix/store/x"]})).unwrap();
+        assert_eq!(options.references_graphs, []);
+        assert_eq!(options.warnings, [OptionWarning::ReferencesGraphNotAnObject]);
+    }
+
+    #[test]
+    fn unknown_paths_take_a_feature() {
+        let outputs: BTreeMap<_, _> = [(OutputName::out(), DerivationOutput::Deferred)].into();
+        let options = BuildOptions::of(&Derivation { outputs, ..derivation() }).unwrap();
+        assert_eq!(options.required_system_features, ["ca-derivations".to_owned()].into());
+    }
+
+    #[test]
+    fn features_are_text() {
+        let environment = [(b"requiredSystemFeatures".to_vec(), b"kvm \xff".to_vec())].into();
+        let error = BuildOptions::of(&Derivation { environment, ..derivation() }).unwrap_err();
+        assert!(matches!(error, OptionsError::NotUtf8 { .. }), "{error}");
+    }
+
+    /// O6: an element of a check is a path, or an output of the derivation.
+    #[test]
+    fn reference_specifiers() {
+        let parse = |text: &str| {
+            ReferenceSpecifier::parse(text.as_bytes(), &derivation(), &kiln_store_path::StoreDir::default())
+        };
+        let path = "mz985b11rp8ccbhb4gcc1bpxwpxvbw6d-simple";
+        assert_eq!(parse(&format!("/nix/store/{path}")), Ok(ReferenceSpecifier::Path(path.parse().unwrap())));
+        assert_eq!(parse("out"), Ok(ReferenceSpecifier::Output(OutputName::out())));
+        for illegal in
+            ["dev", "", "/nix/store", "/etc/passwd", "/nix/store/mz985b11rp8ccbhb4gcc1bpxwpxvbw6d-simple/bin"]
+        {
+            let message = parse(illegal).unwrap_err().to_string();
+            assert!(
+                message
+                    .starts_with(&format!("derivation contains an illegal reference specifier '{illegal}'")),
+                "{message}"
+            );
+        }
+    }
+}

@@ -194,3 +194,63 @@ fn check_variable(
         Some(_) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_store_path::StoreDir;
+
+    use super::*;
+    use crate::aterm::Strictness;
+
+    fn parse(name: &str, text: &str) -> Derivation {
+        let name = StorePathName::new(name).unwrap();
+        Derivation::parse_aterm(text.as_bytes(), &name, &StoreDir::default(), Strictness::Strict).unwrap()
+    }
+
+    /// A derivation that uses a content-addressed one, and hashes that know the latter.
+    fn user_of_floating(output_path: &str, variable: &str) -> (Derivation, HashModuloCache) {
+        let input = "00000000000000000000000000000000-ca.drv";
+        let mut hashes = HashModuloCache::new(StoreDir::default());
+        let floating = parse("ca", r#"Derive([("out","","r:sha256","")],[],[],"x","y",[],[])"#);
+        hashes.insert(input.parse().unwrap(), &floating).unwrap();
+        let text = format!(
+            r#"Derive([("out","{output_path}","","")],[("/nix/store/{input}",["out"])],[],"x","y",[],[("out","{variable}")])"#
+        );
+        (parse("t", &text), hashes)
+    }
+
+    #[test]
+    fn outputs_stay_open_while_an_input_is_unknown() {
+        let (mut derivation, hashes) = user_of_floating("", "");
+        let before = derivation.clone();
+        assert_eq!(check_outputs(&derivation, &hashes), Ok(()));
+        assert_eq!(fill_in_outputs(&mut derivation, &hashes), Ok(()));
+        assert_eq!(derivation, before);
+    }
+
+    #[test]
+    fn a_path_that_nobody_can_know_is_refused() {
+        let path = "/nix/store/00000000000000000000000000000000-t";
+        let (derivation, hashes) = user_of_floating(path, path);
+        let error = check_outputs(&derivation, &hashes).unwrap_err();
+        assert!(matches!(&error, OutputPathError::Premature { stated, .. } if stated == path), "{error}");
+    }
+
+    #[test]
+    fn paths_are_filled_in_only_where_the_variables_wait_for_them() {
+        let hashes = HashModuloCache::new(StoreDir::default());
+        let open = |variables: &str| {
+            let text =
+                format!(r#"Derive([("dev","","",""),("out","","","")],[],[],"x","y",[],[{variables}])"#);
+            parse("t", &text)
+        };
+        let mut derivation = open(r#"("dev",""),("out","")"#);
+        fill_in_outputs(&mut derivation, &hashes).unwrap();
+        assert_eq!(derivation.known_output_paths().count(), 2);
+        assert_eq!(check_outputs(&derivation, &hashes), Ok(()));
+        let missing = fill_in_outputs(&mut open(r#"("dev","")"#), &hashes);
+        assert!(matches!(missing, Err(OutputPathError::MissingVariable { .. })), "{missing:?}");
+        let wrong = fill_in_outputs(&mut open(r#"("dev","x"),("out","")"#), &hashes);
+        assert!(matches!(wrong, Err(OutputPathError::IncorrectVariable { .. })), "{wrong:?}");
+    }
+}

@@ -66,3 +66,41 @@ impl Platform {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_store_path::StoreDir;
+
+    use crate::aterm::Strictness;
+
+    fn check(system: &str, builder: &str, features: &str) -> Result<(), CannotBuildHere> {
+        let platform = Platform {
+            system: "x86_64-linux".into(),
+            extra_platforms: ["i686-linux".to_owned()].into(),
+            system_features: ["big-parallel", "kvm"].map(str::to_owned).into(),
+        };
+        let text = format!(
+            r#"Derive([("out","/nix/store/00000000000000000000000000000000-t","","")],[],[],"{system}","{builder}",[],[("requiredSystemFeatures","{features}")])"#
+        );
+        let name = StorePathName::new("t").unwrap();
+        let derivation =
+            Derivation::parse_aterm(text.as_bytes(), &name, &StoreDir::default(), Strictness::Strict)
+                .unwrap();
+        platform.check(&derivation, &BuildOptions::of(&derivation).unwrap())
+    }
+
+    /// D8: this system, an extra platform or a builtin, and all features.
+    #[test]
+    fn what_can_be_built_here() {
+        assert_eq!(check("x86_64-linux", "/bin/sh", ""), Ok(()));
+        assert_eq!(check("i686-linux", "/bin/sh", "kvm"), Ok(()));
+        assert_eq!(check("builtin", "builtin:fetchurl", "kvm big-parallel"), Ok(()));
+        assert!(check("builtin", "/bin/sh", "").is_err());
+        assert!(check("builtin", "builtin:fetchurl", "uid-range").is_err());
+        assert_eq!(
+            check("aarch64-linux", "/bin/sh", "kvm").unwrap_err().to_string(),
+            "a 'aarch64-linux' with features {kvm} is required to build 't', but I am a 'x86_64-linux' with features {big-parallel, kvm}"
+        );
+    }
+}

@@ -82,3 +82,35 @@ fn integer(number: &Number) -> Option<String> {
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_bash_can_hold() {
+        let value = json!({
+            "1st": "no variable", "a-b": "no variable", "": "no variable", "é": "no variable",
+            "_ok1": "it's",
+            "big": 4_294_967_296_u64, "exponent": 1e3, "minus": -2.0, "zero": -0.0,
+            "fraction": 1.5, "nearly": 3.000_000_01,
+            "list": [1, false, null, "x y"], "empty": [], "deep": [[1]], "halves": [0.5],
+            "map": { "k'": "v", "n": true }, "none": {}, "deep_map": { "k": {} }
+        });
+        assert_eq!(
+            attrs_sh(value.as_object().unwrap()),
+            "declare _ok1='it'\\''s'\n\
+             declare big=4294967296\n\
+             declare -a empty=()\n\
+             declare exponent=1000\n\
+             declare -a list=(1  '' 'x y' )\n\
+             declare -A map=(['k'\\''']='v' ['n']=1 )\n\
+             declare minus=-2\n\
+             declare nearly=3\n\
+             declare -A none=()\n\
+             declare zero=0\n"
+        );
+    }
+}

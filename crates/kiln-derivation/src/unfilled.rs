@@ -316,3 +316,135 @@ fn parse_mode(
             .ok_or_else(|| UnfilledErrorKind::Mode(mode.chars().take(80).collect()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_store_path::StoreDir;
+    use serde_json::json;
+
+    use super::*;
+
+    fn unfilled() -> UnfilledDerivation {
+        UnfilledDerivation {
+            name: StorePathName::new("t").unwrap(),
+            system: b"x86_64-linux".to_vec(),
+            builder: b"/bin/sh".to_vec(),
+            arguments: Vec::new(),
+            outputs: None,
+            addressing: Addressing::InputAddressed,
+            attributes: Attributes::Plain(BTreeMap::new()),
+            input_derivations: BTreeMap::new(),
+            input_sources: BTreeSet::new(),
+        }
+    }
+
+    fn fixed(hash: &str, algorithm: Option<&str>, mode: Option<&str>) -> Addressing {
+        Addressing::Fixed {
+            hash: hash.into(),
+            algorithm: algorithm.map(str::to_owned),
+            mode: mode.map(str::to_owned),
+        }
+    }
+
+    fn fill(unfilled: UnfilledDerivation) -> Result<Derivation, String> {
+        unfilled.fill_in(&HashModuloCache::new(StoreDir::default())).map_err(|error| error.to_string())
+    }
+
+    fn outputs(names: &[&str]) -> Option<Vec<OutputName>> {
+        Some(names.iter().map(|name| name.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn descriptions_that_make_no_derivation() {
+        let base = unfilled();
+        let named = |name: &str| StorePathName::new(name).unwrap();
+        let plain = |name: &str| Attributes::Plain([(name.as_bytes().to_vec(), Vec::new())].into());
+        let sha256 = "sha256-WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=";
+        for (unfilled, message) in [
+            (
+                UnfilledDerivation { outputs: outputs(&[]), ..base.clone() },
+                "derivation cannot have an empty set of outputs",
+            ),
+            (
+                UnfilledDerivation { outputs: outputs(&["a", "a"]), ..base.clone() },
+                "duplicate derivation output 'a'",
+            ),
+            (
+                UnfilledDerivation { outputs: outputs(&["drvPath"]), ..base.clone() },
+                "invalid derivation output name 'drvPath'",
+            ),
+            (
+                UnfilledDerivation {
+                    outputs: outputs(&["dev"]),
+                    addressing: fixed(sha256, None, None),
+                    ..base.clone()
+                },
+                "multiple outputs are not supported in fixed-output derivations",
+            ),
+            (
+                UnfilledDerivation { name: named("t.drv"), ..base.clone() },
+                "derivation names are allowed to end in '.drv' only if they produce a single derivation file",
+            ),
+            (
+                UnfilledDerivation { attributes: plain("name"), ..base.clone() },
+                "attribute 'name' must not be among the other attributes",
+            ),
+            (
+                UnfilledDerivation {
+                    attributes: Attributes::Structured(json!({"__json": 1}).as_object().unwrap().clone()),
+                    ..base.clone()
+                },
+                "attribute '__json' must not be among the other attributes",
+            ),
+            (
+                UnfilledDerivation { addressing: fixed(sha256, None, Some("tar")), ..base.clone() },
+                "invalid value 'tar' for 'outputHashMode' attribute",
+            ),
+            (
+                UnfilledDerivation { addressing: fixed(sha256, Some("sha512"), None), ..base.clone() },
+                "attribute 'outputHash': hash 'sha256-WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=' should have type 'sha512'",
+            ),
+            (
+                UnfilledDerivation { addressing: fixed("", None, None), ..base.clone() },
+                "attribute 'outputHash': hash '' does not include a type, such as 'sha256:' or 'sha256-'",
+            ),
+            (
+                UnfilledDerivation {
+                    attributes: Attributes::Structured(Map::new()),
+                    builder: b"\xff".to_vec(),
+                    ..base.clone()
+                },
+                "attribute 'builder' is not UTF-8, but the derivation has structured attributes",
+            ),
+        ] {
+            assert_eq!(
+                fill(unfilled).unwrap_err(),
+                format!("derivation '{}': {message}", message_name(message))
+            );
+        }
+    }
+
+    /// The derivation that a message is about: only one of them has another name.
+    fn message_name(message: &str) -> &'static str {
+        if message.contains("'.drv'") { "t.drv" } else { "t" }
+    }
+
+    #[test]
+    fn an_empty_hash_is_one_of_zeros() {
+        let derivation =
+            fill(UnfilledDerivation { addressing: fixed("", Some("sha256"), None), ..unfilled() }).unwrap();
+        let (address, _) = derivation.fixed_output().unwrap();
+        assert_eq!(address.hash, Hash::zero(Algorithm::Sha256));
+        assert_eq!(derivation.environment[&b"outputHash"[..]], b"");
+    }
+
+    #[test]
+    fn a_derivation_may_make_a_derivation() {
+        let addressing = Addressing::Floating { algorithm: None, mode: Some("text".into()) };
+        let name = StorePathName::new("t.drv").unwrap();
+        let derivation = fill(UnfilledDerivation { name, addressing, ..unfilled() }).unwrap();
+        let expected =
+            DerivationOutput::Floating { method: ContentAddressMethod::Text, algorithm: Algorithm::Sha256 };
+        assert_eq!(derivation.outputs, [(OutputName::out(), expected)].into());
+    }
+}
