@@ -1,10 +1,14 @@
-//! For tests only: real Nix as a peer, in scratch directories of its own.
+//! For tests only: the `kiln` program with scratch stores, and real Nix as a peer.
 //!
 //! A test that needs a peer asks for it by [`NixPeer::find`]. Where the peer is missing, the test says so loudly and
 //! passes over; under continuous integration (`CI=true`) a missing peer is a failure.
 
+mod build_users;
+mod kiln;
 mod nix_peer;
 mod requirement;
 
+pub use build_users::BuildUsers;
+pub use kiln::{Kiln, Ran, SANDBOX_PATHS};
 pub use nix_peer::NixPeer;
 pub use requirement::{is_continuous_integration, missing};
