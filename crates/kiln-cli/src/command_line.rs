@@ -13,7 +13,7 @@ use crate::commands::{Entry, Kind, Run, TABLE};
 use crate::environment::Environment;
 use crate::failure::{Failure, GENERAL_EXIT_CODE};
 use crate::invocation::Invocation;
-use crate::terminal;
+use crate::terminal::Terminal;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -59,17 +59,18 @@ pub(crate) fn run(environment: &Environment) -> u8 {
     let mut levels = vec![&matches];
     let Some(run) = selected(TABLE, &mut levels) else { return GENERAL_EXIT_CODE };
     let global = GlobalOptions::collect(&levels);
-    let events = terminal::events(&global);
+    let terminal = Terminal::open(&global);
     let matches = levels.last().copied().unwrap_or(&matches);
-    let invocation = Invocation { environment, global: &global, matches, events: events.clone() };
-    let failure = match (run.run)(&invocation) {
-        Ok(exit_code) => return exit_code,
-        Err(failure) => failure,
-    };
-    if let Some(report) = failure.report() {
-        events.error(report);
-    }
-    failure.exit_code()
+    let exit_code =
+        match (run.run)(&Invocation { environment, global: &global, matches, terminal: &terminal }) {
+            Ok(exit_code) => exit_code,
+            Err(failure) => {
+                terminal.error(&failure);
+                failure.exit_code()
+            }
+        };
+    terminal.finish();
+    exit_code
 }
 
 /// Follows the command line down the table; `levels` gets the matches of each level.
@@ -106,7 +107,9 @@ fn answer_of_clap(error: &clap::Error) -> u8 {
     let message = message.split("\n\nFor more information").next().unwrap_or(message);
     let message = message.strip_prefix("error: ").unwrap_or(message).trim_end().replace("\n\n", "\n");
     let way_out = format!("Try '{} --help' for more information.", program(&usage));
-    terminal::print_error(&Failure::input(format!("{message}\n{way_out}")));
+    let terminal = Terminal::open(&GlobalOptions::default());
+    terminal.error(&Failure::input(format!("{message}\n{way_out}")));
+    terminal.finish();
     GENERAL_EXIT_CODE
 }
 

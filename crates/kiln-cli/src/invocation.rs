@@ -1,10 +1,10 @@
 //! All that a command may use.
 
 use clap::ArgMatches;
-use kiln_events::EventSender;
 
 use crate::command_line::GlobalOptions;
 use crate::environment::Environment;
+use crate::terminal::Terminal;
 
 /// One run of one command.
 pub(crate) struct Invocation<'a> {
@@ -15,7 +15,7 @@ pub(crate) struct Invocation<'a> {
     /// The command's own options and arguments.
     pub(crate) matches: &'a ArgMatches,
     /// Where to tell what happens.
-    pub(crate) events: EventSender,
+    pub(crate) terminal: &'a Terminal,
 }
 
 impl Invocation<'_> {

@@ -1,40 +1,66 @@
 //! Standard error: what happens, and what went wrong.
 
-use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
-use kiln_events::{Colours, Event, EventSender, EventSink, Message, Prefix, Verbosity, safe_text};
+use kiln_console::{Console, LogFormat, Presentation};
+use kiln_events::{ErrorReport, EventSender, Prefix, Verbosity};
 
 use crate::command_line::GlobalOptions;
 use crate::failure::Failure;
 
-/// A sender to standard error, in the form that the options ask for.
-pub(crate) fn events(global: &GlobalOptions) -> EventSender {
-    EventSender::new(Arc::new(Plain { verbosity: Verbosity::default().adjusted(global.verbosity_steps) }))
+/// What events are told by.
+pub(crate) struct Terminal {
+    /// None if the console's thread could not be started: then only errors are told.
+    console: Option<Arc<Console>>,
+    /// Where events go.
+    pub(crate) events: EventSender,
+    /// In what form they are told.
+    pub(crate) format: LogFormat,
+    /// Whether colours are possible and wanted.
+    pub(crate) colours: bool,
 }
 
-/// Tells a failure before there is a sender to tell it to.
-pub(crate) fn print_error(failure: &Failure) {
-    if let Some(report) = failure.report() {
-        Plain { verbosity: Verbosity::Error }.emit(Event::report(Verbosity::Error, report));
-    }
-}
-
-struct Plain {
-    verbosity: Verbosity,
-}
-
-impl EventSink for Plain {
-    fn emit(&self, event: Event) {
-        let Event::Message { level, message } = event else { return };
-        if level > self.verbosity {
-            return;
-        }
-        let text = match message {
-            Message::Text(text) => text,
-            Message::Report(report) => report.render(Prefix::Error, false),
+impl Terminal {
+    /// Standard error in the form that the options ask for.
+    pub(crate) fn open(global: &GlobalOptions) -> Self {
+        let presentation = Presentation::detect();
+        let colours = presentation.colours;
+        let format = match global.log_format.unwrap_or(LogFormat::Bar) {
+            format if global.shows_logs => format.with_logs(),
+            format => format,
         };
-        let colours = if io::stderr().is_terminal() { Colours::Keep } else { Colours::Strip };
-        let _ = writeln!(io::stderr().lock(), "{}", safe_text(text.as_bytes(), colours));
+        let verbosity = Verbosity::default().adjusted(global.verbosity_steps);
+        let show_trace = global.last("show-trace").is_some_and(|value| value == "true");
+        match Console::stderr(format, verbosity, presentation, show_trace) {
+            Ok(console) => {
+                let console = Arc::new(console);
+                // Names of activities differ between processes, so that logs of several can be put together.
+                let first_id = u64::from(std::process::id()) << 32 | 1;
+                let events = EventSender::with_first_id(console.clone(), first_id);
+                Self { console: Some(console), events, format, colours }
+            }
+            Err(_) => Self { console: None, events: EventSender::null(), format, colours },
+        }
+    }
+
+    /// Tells of a failure.
+    pub(crate) fn error(&self, failure: &Failure) {
+        if let Some(report) = failure.report() {
+            self.report(report);
+        }
+    }
+
+    fn report(&self, report: ErrorReport) {
+        match &self.console {
+            Some(_) => self.events.error(report),
+            None => eprintln!("{}", report.render(Prefix::Error, false)),
+        }
+    }
+
+    /// Writes what is left. Nothing can be told after that.
+    pub(crate) fn finish(&self) {
+        if let Some(console) = &self.console {
+            console.finish();
+        }
     }
 }

@@ -3,8 +3,10 @@
 //! Clap's own global arguments keep only the innermost use of each; here `kiln -v store info -v` counts both, and
 //! `kiln --option a 1 build --option b 2` sets both.
 
-use super::setting_options;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use kiln_console::LogFormat;
+
+use super::setting_options;
 
 const HEADING: &str = "Options of all commands";
 
@@ -14,15 +16,20 @@ pub(crate) struct GlobalOptions {
     /// `--store`.
     pub(crate) store: Option<String>,
     /// `--log-format`.
-    pub(crate) log_format: Option<String>,
+    pub(crate) log_format: Option<LogFormat>,
+    /// `--print-build-logs`, for the commands that have it.
+    pub(crate) shows_logs: bool,
     /// How many levels more (`-v`) or fewer (`--quiet`) to show.
     pub(crate) verbosity_steps: i32,
     /// Settings by `--option NAME VALUE` and `--NAME VALUE`, in the order of the command line.
     pub(crate) settings: Vec<(String, String)>,
 }
 
+/// The flag `--print-build-logs` of commands that build.
+pub(crate) const LOGS_FLAG: &str = "print-build-logs";
+
 /// The forms of `--log-format`.
-pub(crate) const LOG_FORMATS: [&str; 5] = ["bar", "bar-with-logs", "raw", "raw-with-logs", "internal-json"];
+const LOG_FORMATS: [&str; 5] = ["bar", "bar-with-logs", "raw", "raw-with-logs", "internal-json"];
 
 /// Adds the options to a command.
 pub(crate) fn add(command: Command) -> Command {
@@ -68,7 +75,8 @@ impl GlobalOptions {
         for level in levels {
             let text = |name: &str| level.get_one::<String>(name).cloned();
             joined.store = text("store").or(joined.store);
-            joined.log_format = text("log-format").or(joined.log_format);
+            joined.log_format = text("log-format").and_then(|name| name.parse().ok()).or(joined.log_format);
+            joined.shows_logs |= level.try_get_one(LOGS_FLAG).ok().flatten().copied().unwrap_or(false);
             joined.verbosity_steps +=
                 i32::from(level.get_count("verbose")) - i32::from(level.get_count("quiet"));
             let mut given = setting_options::collect(level);
@@ -77,6 +85,11 @@ impl GlobalOptions {
             joined.settings.extend(given.into_iter().map(|(_, name, value)| (name, value)));
         }
         joined
+    }
+
+    /// The value that the command line gives to a setting in the end.
+    pub(crate) fn last(&self, setting: &str) -> Option<&str> {
+        self.settings.iter().rfind(|(name, _)| name == setting).map(|(_, value)| value.as_str())
     }
 }
 

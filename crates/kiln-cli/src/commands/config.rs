@@ -64,7 +64,8 @@ const DESCRIBE: Entry = Entry {
 };
 
 fn show(invocation: &Invocation<'_>) -> Result<u8, Failure> {
-    let configuration = configuration::load(invocation.environment, invocation.global, &invocation.events)?;
+    let configuration =
+        configuration::load(invocation.environment, invocation.global, &invocation.terminal.events)?;
     let is_json = invocation.flag("json");
     if let Some(name) = invocation.text("name") {
         let setting = find(name)?;
