@@ -6,7 +6,7 @@
 /// Whether colours may stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colours {
-    /// SGR sequences stay; a line that uses them ends with a reset.
+    /// SGR sequences stay; a line that doesn't undo its own ends with a reset.
     Keep,
     /// No escape sequence stays.
     Strip,
@@ -41,7 +41,7 @@ pub fn safe_line(line: &[u8], colours: Colours) -> String {
                 {
                     safe.push_str("\u{1b}[");
                     safe.push_str(sgr);
-                    coloured = true;
+                    coloured = !matches!(sgr, "m" | "0m");
                 }
                 sequence.after
             }
@@ -51,7 +51,7 @@ pub fn safe_line(line: &[u8], colours: Colours) -> String {
         };
         rest = after;
     }
-    if coloured && !safe.ends_with(RESET) {
+    if coloured {
         safe.push_str(RESET);
     }
     safe
@@ -148,6 +148,8 @@ mod tests {
     fn l4_colours_stay_if_wanted_and_do_not_run_on() {
         let keep = |line: &[u8]| safe_line(line, Colours::Keep);
         assert_eq!(keep(b"a\x1b[31;1mred\x1b[0m"), "a\x1b[31;1mred\x1b[0m");
+        assert_eq!(keep(b"\x1b[1ma\x1b[mb"), "\x1b[1ma\x1b[mb");
+        assert_eq!(keep(b"\x1b[0;1ma"), "\x1b[0;1ma\x1b[0m");
         assert_eq!(keep(b"\x1b[38:5:1mred"), "\x1b[38:5:1mred\x1b[0m");
         assert_eq!(keep(b"\x1b[?25m\x1b[>4;2mx\x1b[1 mx"), "xx");
         let long = format!("\x1b[{}mx", "1;".repeat(100));
