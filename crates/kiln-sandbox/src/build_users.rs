@@ -1,0 +1,225 @@
+//! Build users: accounts that run one build at a time.
+//!
+//! With `build-users-group` set and root as the engine's user, each build runs as its own member of that group. A lock on
+//! `userpool/<uid>` says who has which, across threads, engines, and real Nix on the same machine.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kiln_sys::accounts::{group_by_name, groups_of_user, user_by_name};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::process::getuid;
+
+use crate::Credentials;
+
+/// How soon a user that another process gave back is noticed.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Why there is no build user to be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildUserError {
+    /// Nobody made the group.
+    #[error("the group '{0}' specified in 'build-users-group' does not exist")]
+    NoGroup(String),
+    /// The group is empty.
+    #[error("the build users group '{0}' has no members")]
+    NoMembers(String),
+    /// A member is not a user.
+    #[error("the user '{user}' in the group '{group}' does not exist")]
+    NoUser {
+        /// The member.
+        user: String,
+        /// The group.
+        group: String,
+    },
+    /// The engine's own user is among them, so a build could do what the engine may.
+    #[error("the Nix user should not be a member of '{0}'")]
+    OwnUser(String),
+    /// All are taken.
+    #[error(
+        "all build users are currently in use; consider creating additional users and adding them to the '{0}' group"
+    )]
+    AllInUse(String),
+    /// A name service or the lock files do not work.
+    #[error("cannot {action} '{subject}': {reason}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// With what.
+        subject: String,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+/// The members of the build users' group, and the directory with their locks.
+#[derive(Clone, Debug)]
+pub struct BuildUsers {
+    group: String,
+    pool: PathBuf,
+    returned: Arc<Returned>,
+}
+
+/// Says that a user has been given back within this process.
+#[derive(Debug, Default)]
+struct Returned {
+    count: Mutex<u64>,
+    changed: Condvar,
+}
+
+/// A build user that is the holder's alone until this is dropped.
+#[derive(Debug)]
+pub struct BuildUser {
+    uid: u32,
+    gid: u32,
+    supplementary_groups: Vec<u32>,
+    lock: Option<OwnedFd>,
+    returned: Arc<Returned>,
+}
+
+/// A member of the group.
+struct Member {
+    name: CString,
+    uid: u32,
+}
+
+impl BuildUsers {
+    /// The users of `group`, with locks in the directory `pool` (`<state>/userpool`), which is made if need be.
+    pub fn new(group: &str, pool: &Path) -> Result<Self, BuildUserError> {
+        match mkdirat(CWD, pool, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(system("create directory", pool.display().to_string(), errno)),
+        }
+        Ok(Self { group: group.to_owned(), pool: pool.to_owned(), returned: Arc::default() })
+    }
+
+    /// A user that nobody has; `None` if all are in use. The group is read anew each time, since it may have grown.
+    pub fn try_acquire(&self) -> Result<Option<BuildUser>, BuildUserError> {
+        let (gid, members) = self.members()?;
+        for member in members {
+            if let Some(lock) = self.lock(member.uid)? {
+                let groups = groups_of_user(&member.name, gid)
+                    .map_err(|errno| system("find the groups of user", display(&member.name), errno))?;
+                return Ok(Some(BuildUser {
+                    uid: member.uid,
+                    gid,
+                    supplementary_groups: groups,
+                    lock: Some(lock),
+                    returned: Arc::clone(&self.returned),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), but waits up to `patience` for one to become free. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildUserError::AllInUse`] if none has.
+    pub fn acquire(&self, patience: Duration) -> Result<BuildUser, BuildUserError> {
+        let deadline = Instant::now().checked_add(patience);
+        loop {
+            let before = *self.returned.count.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(user) = self.try_acquire()? {
+                return Ok(user);
+            }
+            let left =
+                deadline.map_or(LOOK_AGAIN, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(BuildUserError::AllInUse(self.group.clone()));
+            }
+            let count = self.returned.count.lock().unwrap_or_else(PoisonError::into_inner);
+            // What other processes give back makes no noise.
+            drop(
+                self.returned
+                    .changed
+                    .wait_timeout_while(count, left.min(LOOK_AGAIN), |count| *count == before),
+            );
+        }
+    }
+
+    fn members(&self) -> Result<(u32, Vec<Member>), BuildUserError> {
+        let missing = || BuildUserError::NoGroup(self.group.clone());
+        let name = CString::new(self.group.as_str()).map_err(|_| missing())?;
+        let group = group_by_name(&name)
+            .map_err(|errno| system("look up group", self.group.clone(), errno))?
+            .ok_or_else(missing)?;
+        if group.members.is_empty() {
+            return Err(BuildUserError::NoMembers(self.group.clone()));
+        }
+        let own = getuid().as_raw();
+        let members = group.members.into_iter().map(|name| {
+            let user = user_by_name(&name)
+                .map_err(|errno| system("look up user", display(&name), errno))?
+                .ok_or_else(|| BuildUserError::NoUser { user: display(&name), group: self.group.clone() })?;
+            if user.uid == own || user.uid == 0 {
+                return Err(BuildUserError::OwnUser(self.group.clone()));
+            }
+            Ok(Member { name, uid: user.uid })
+        });
+        Ok((group.gid, members.collect::<Result<_, _>>()?))
+    }
+
+    /// The lock of a user; `None` if someone has it.
+    fn lock(&self, uid: u32) -> Result<Option<OwnedFd>, BuildUserError> {
+        let path = self.pool.join(uid.to_string());
+        let failed = |errno| system("lock", path.display().to_string(), errno);
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = openat(CWD, &path, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(file)),
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+    }
+}
+
+impl BuildUser {
+    /// Its user ID.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The ID of the build users' group.
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+
+    /// As a plan has them.
+    pub fn credentials(&self) -> Credentials {
+        Credentials::BuildUser {
+            uid: self.uid,
+            gid: self.gid,
+            supplementary_groups: self.supplementary_groups.clone(),
+        }
+    }
+}
+
+impl Drop for BuildUser {
+    fn drop(&mut self) {
+        self.lock = None;
+        let mut count = self.returned.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count = count.wrapping_add(1);
+        self.returned.changed.notify_all();
+    }
+}
+
+fn display(name: &CStr) -> String {
+    name.to_string_lossy().into_owned()
+}
+
+fn system(action: &'static str, subject: String, errno: Errno) -> BuildUserError {
+    BuildUserError::System { action, subject, reason: crate::status::describe(errno) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! What a build's own process does before it becomes the builder.
+//!
+//! It is a copy of the launcher with a single thread, already in its new namespaces, and still privileged. Everything
+//! here is ordinary code that runs from top to bottom; the first failure is reported over the build's status channel and
+//! ends the process. After the last step there is nothing left that the builder could use.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use kiln_sys::process::execute;
+use rustix::io::Errno;
+
+use crate::status::{Report, StatusSender, describe};
+use crate::{
+    ByteString, Confinement, Isolation, LaunchPlan, Network, Sandbox, SetupError, SetupStage,
+    SystemCallFilter,
+};
+
+mod files;
+mod identity;
+pub(crate) mod isolation_checks;
+mod mount_point;
+mod process_state;
+mod root;
+
+pub(crate) use identity::OwnIds;
+
+/// What the process gets from the launcher.
+pub(crate) struct Child<'a> {
+    /// The plan as JSON, in a file.
+    pub(crate) plan: OwnedFd,
+    pub(crate) status: &'a StatusSender,
+    /// The builder's standard output and error.
+    pub(crate) terminal: OwnedFd,
+    /// The builder's standard input.
+    pub(crate) null: BorrowedFd<'a>,
+    /// The launcher, to see whether it still lives.
+    pub(crate) launcher: BorrowedFd<'a>,
+    /// The filters, already assembled.
+    pub(crate) filters: &'a crate::seccomp::Filters,
+    /// Could the launcher create namespaces without a user namespace around them?
+    pub(crate) privileged: bool,
+    /// The launcher's own IDs.
+    pub(crate) ids: OwnIds,
+    /// Is this the init of a new PID namespace?
+    pub(crate) pid_namespace: bool,
+    /// Is there a new mount namespace?
+    pub(crate) mount_namespace: bool,
+    /// Was the process born in a cgroup of its own?
+    pub(crate) cgroup: bool,
+}
+
+/// The program, ready to be executed.
+struct Program {
+    name: ByteString,
+    path: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Child<'_> {
+    /// Sets up the world and becomes the builder. Returns only if that fails, with the exit code.
+    pub(crate) fn run(self) -> u8 {
+        let status = self.status;
+        let failed = |error| {
+            status.send(&Report::SetupFailed(error), None);
+            1
+        };
+        let (program, isolation) = match self.prepare() {
+            Ok(prepared) => prepared,
+            Err(error) => return failed(error),
+        };
+        status.send(&Report::Started(isolation), None);
+        let errno = execute(&program.path, &program.arguments, &program.environment);
+        // A builder that can't be executed is one that has failed, not an error of the set-up.
+        let mut line = b"executing '".to_vec();
+        line.extend_from_slice(program.name.as_bytes());
+        line.extend_from_slice(format!("': {}\n", describe(errno)).as_bytes());
+        // Nobody is left to be told if the log is gone.
+        let _ = std::io::stderr().write_all(&line);
+        1
+    }
+
+    fn prepare(self) -> Result<(Program, Isolation), SetupError> {
+        let plan = read_plan(&self.plan)?;
+        let program = Program::new(&plan)?;
+        let mut isolation =
+            Isolation { processes: self.pid_namespace, cgroup: self.cgroup, ..Isolation::default() };
+        process_state::set_limits(&plan)?;
+        match &plan.confinement {
+            Confinement::Sandbox(sandbox) => self.enter_sandbox(&plan, sandbox, &mut isolation)?,
+            Confinement::None => {
+                if self.mount_namespace {
+                    root::replace_proc()?;
+                }
+                files::place(&plan)?;
+                process_state::enter(&plan.build_directory.source)?;
+            }
+        }
+        process_state::set_streams(self.null, self.terminal.as_fd())?;
+        identity::assume(&plan, self.privileged, &mut isolation)?;
+        process_state::die_with(self.launcher)?;
+        self.filter(&plan, &mut isolation)?;
+        Ok((program, isolation))
+    }
+
+    fn enter_sandbox(
+        &self,
+        plan: &LaunchPlan,
+        sandbox: &Sandbox,
+        isolation: &mut Isolation,
+    ) -> Result<(), SetupError> {
+        if !self.privileged {
+            self.ids.map()?;
+        }
+        files::place(plan)?;
+        process_state::name_host(sandbox.network)?;
+        root::build(plan, sandbox)?;
+        process_state::enter(&plan.build_directory.target)?;
+        isolation.files = true;
+        isolation.ipc = true;
+        isolation.host_name = true;
+        isolation.network = sandbox.network == Network::Private;
+        Ok(())
+    }
+
+    fn filter(&self, plan: &LaunchPlan, isolation: &mut Isolation) -> Result<(), SetupError> {
+        let failed = |message| move |errno| SetupError::new(SetupStage::Filter, message, errno);
+        rustix::thread::set_no_new_privs(true).map_err(failed("cannot renounce new privileges"))?;
+        if plan.sandbox().is_some_and(|sandbox| sandbox.network == Network::Host) {
+            isolation.abstract_sockets = process_state::scope_abstract_sockets();
+        }
+        let program = match plan.system_calls {
+            SystemCallFilter::Strict => self.filters.strict(),
+            SystemCallFilter::StrictWithSocketcall => self.filters.strict_with_socketcall(),
+            SystemCallFilter::Off => return Ok(()),
+        };
+        let program = program.ok_or_else(|| {
+            SetupError::plain(SetupStage::Filter, "there is no system call filter for this architecture")
+        })?;
+        kiln_sys::seccomp::install_filter(program)
+            .map_err(failed("cannot install the system call filter"))?;
+        isolation.system_calls = true;
+        Ok(())
+    }
+}
+
+/// The plan comes from the engine; it is bounded by the size of its file, which can't grow while it is read.
+fn read_plan(file: &OwnedFd) -> Result<LaunchPlan, SetupError> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        SetupError::plain(SetupStage::Plan, format!("cannot read the plan: {error}"))
+    };
+    let mut file = File::from(file.try_clone().map_err(|error| unreadable(&error))?);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))
+}
+
+impl Program {
+    fn new(plan: &LaunchPlan) -> Result<Self, SetupError> {
+        let string = |bytes: &ByteString, what: &str| {
+            bytes.to_c_string().map_err(|_| {
+                SetupError::plain(SetupStage::Plan, format!("{what} contains a NUL byte: {bytes:?}"))
+            })
+        };
+        let base_name = plan
+            .builder
+            .as_path()
+            .file_name()
+            .map_or_else(|| plan.builder.clone(), |name| ByteString::from(name.to_owned()));
+        let arguments = [&base_name].into_iter().chain(&plan.arguments);
+        Ok(Self {
+            name: plan.builder.clone(),
+            path: string(&plan.builder, "the builder")?,
+            arguments: arguments.map(|argument| string(argument, "an argument")).collect::<Result<_, _>>()?,
+            environment: plan
+                .environment
+                .iter()
+                .map(|(name, value)| {
+                    let variable = [name.as_bytes(), b"=", value.as_bytes()].concat();
+                    string(&variable.into(), "an environment variable")
+                })
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// A closure that turns an error number into a [`SetupError`] about a path.
+fn at_path<'a>(
+    stage: SetupStage,
+    message: &'a str,
+    path: &'a ByteString,
+) -> impl Fn(Errno) -> SetupError + 'a {
+    move |errno| SetupError::new(stage, message, errno).at(path.clone())
+}

@@ -1,0 +1,57 @@
+//! What can go wrong, on the engine's side.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::ByteString;
+
+/// An error of the sandbox, the launcher, or the build users.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SandboxError {
+    /// The launcher process could not be started.
+    #[error("cannot start the launcher '{program}': {source}")]
+    StartLauncher {
+        /// The program that was to be executed.
+        program: PathBuf,
+        /// Why it couldn't.
+        source: io::Error,
+    },
+    /// The launcher has ended, and with it all builders.
+    #[error("the launcher process has ended unexpectedly; its builders are gone with it")]
+    LauncherGone,
+    /// A plan could not be handed to the launcher.
+    #[error("cannot send a plan to the launcher: {0}")]
+    Send(#[source] io::Error),
+    /// What the launcher or a builder's set-up reported could not be received or understood.
+    #[error("cannot understand the launcher's report: {0}")]
+    Report(String),
+    /// No terminal for the builder's output.
+    #[error("cannot open a pseudo-terminal for the builder's output: {0}")]
+    Terminal(#[source] io::Error),
+    /// A directory for the build could not be created or entered.
+    #[error("cannot {action} '{path}': {source}")]
+    Directory {
+        /// What was tried, such as `create directory`.
+        action: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Somebody else could replace a directory under which builds would run.
+    #[error("'{path}' lies in a directory that others can write to, so builds in it would not be safe")]
+    UnsafeDirectory {
+        /// The directory for which another was asked.
+        path: PathBuf,
+    },
+    /// The name is not that of a single file.
+    #[error("'{name}' is not a valid name for a directory of a build")]
+    InvalidName {
+        /// The name.
+        name: ByteString,
+    },
+    /// See [`crate::BuildUserError`].
+    #[error(transparent)]
+    BuildUser(#[from] crate::BuildUserError),
+}

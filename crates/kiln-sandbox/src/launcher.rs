@@ -1,0 +1,116 @@
+//! The engine's side of the launcher.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::request::{self, LaunchHeader, Request};
+use crate::status::{RawReceipt, Report, pair};
+use crate::{Capabilities, LAUNCHER_ARGUMENT, LaunchPlan, SandboxError, StatusChannel, log_terminal};
+
+/// A running launcher. Dropping it kills all its builders.
+///
+/// Its functions may be called from any thread, and don't wait for builds; [`Launcher::launch`] can wait for a moment
+/// when many requests are queued.
+#[derive(Debug)]
+pub struct Launcher {
+    control: Option<OwnedFd>,
+    guardian: Child,
+}
+
+/// A build that the launcher has been asked for.
+#[derive(Debug)]
+pub struct RunningBuilder {
+    /// What happens to it. Dropping this kills the build.
+    pub status: StatusChannel,
+    /// What it prints, without waiting; the read error `EIO` is the end of file. That comes when the last process that
+    /// has the terminal open is gone, which need not be when the builder is.
+    pub log: OwnedFd,
+}
+
+impl Launcher {
+    /// Starts this very program in the role of the launcher. Its `main` must begin with [`crate::run_if_launcher`].
+    pub fn start() -> Result<Self, SandboxError> {
+        Self::start_program(Path::new("/proc/self/exe"))
+    }
+
+    /// Starts another program in the role of the launcher, for embedders whose `main` is not theirs.
+    pub fn start_program(program: &Path) -> Result<Self, SandboxError> {
+        let cannot = |source| SandboxError::StartLauncher { program: program.to_owned(), source };
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|errno| cannot(errno.into()))?;
+        let guardian = Command::new(program)
+            .arg(LAUNCHER_ARGUMENT)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(cannot)?;
+        Ok(Self { control: Some(ours), guardian })
+    }
+
+    /// Starts a build. That it was created, that its set-up failed, and how it ended is all told by its status channel.
+    ///
+    /// # Errors
+    ///
+    /// Only if the request could not be made at all.
+    pub fn launch(&self, plan: &LaunchPlan) -> Result<RunningBuilder, SandboxError> {
+        let (status, theirs) = pair().map_err(|errno| SandboxError::Send(errno.into()))?;
+        let terminal =
+            log_terminal::open(&plan.credentials).map_err(|errno| SandboxError::Terminal(errno.into()))?;
+        let file = write_plan(plan).map_err(SandboxError::Send)?;
+        let request = Request::Launch(LaunchHeader::of(plan));
+        self.send(&request, &[theirs.as_fd(), file.as_fd(), terminal.builder.as_fd()])?;
+        Ok(RunningBuilder { status, log: terminal.log })
+    }
+
+    /// Tries out what this machine offers for isolation. Takes some milliseconds.
+    pub fn probe(&self) -> Result<Capabilities, SandboxError> {
+        let (status, theirs) = pair().map_err(|errno| SandboxError::Send(errno.into()))?;
+        self.send(&Request::Probe, &[theirs.as_fd()])?;
+        drop(theirs);
+        status.wait(None)?;
+        match status.receive_report()? {
+            RawReceipt::Report(Report::Probed(capabilities), _) => Ok(capabilities),
+            RawReceipt::Report(..) => Err(SandboxError::Report("no answer to a probe".to_owned())),
+            RawReceipt::Nothing | RawReceipt::Closed => Err(SandboxError::LauncherGone),
+        }
+    }
+
+    /// The PID of the process that watches over the launcher.
+    pub fn guardian_pid(&self) -> u32 {
+        self.guardian.id()
+    }
+
+    fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
+        let control = self.control.as_ref().ok_or(SandboxError::LauncherGone)?;
+        request::send(control.as_fd(), request, descriptors).map_err(|errno| match errno {
+            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => SandboxError::LauncherGone,
+            errno => SandboxError::Send(errno.into()),
+        })
+    }
+}
+
+/// The plan as JSON, in a file without a name.
+fn write_plan(plan: &LaunchPlan) -> std::io::Result<OwnedFd> {
+    let mut file = BufWriter::new(File::from(memfd_create("plan", MemfdFlags::CLOEXEC)?));
+    serde_json::to_writer(&mut file, plan)?;
+    file.flush()?;
+    let file = OwnedFd::from(file.into_inner().map_err(std::io::IntoInnerError::into_error)?);
+    seek(&file, SeekFrom::Start(0))?;
+    Ok(file)
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        // The end of the control socket is the sign to end; the guardian needs a moment to kill and collect.
+        self.control = None;
+        let _ = self.guardian.wait();
+    }
+}

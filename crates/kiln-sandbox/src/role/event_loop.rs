@@ -1,0 +1,158 @@
+//! The launcher proper: one thread that waits for requests, for processes to end, and for the engine to lose interest.
+
+use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use kiln_sys::process::exit_now;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::process::{getpid, set_child_subreaper};
+
+use super::build::{Build, Launching};
+use super::{has_privileges, pidfd_of_self, probe};
+use crate::child::OwnIds;
+use crate::request::{self, Incoming, Request};
+use crate::seccomp::Filters;
+use crate::status::{Report, StatusSender};
+use crate::{SetupError, SetupStage};
+
+/// What the builds have in common.
+pub(super) struct Surroundings<'a> {
+    pub(super) null: BorrowedFd<'a>,
+    /// This process.
+    pub(super) launcher: OwnedFd,
+    pub(super) filters: Filters,
+    pub(super) ids: OwnIds,
+    /// May namespaces be created without a user namespace around them?
+    pub(super) privileged: bool,
+    /// Is this the init of a PID namespace?
+    pub(super) pid_namespace: bool,
+}
+
+const CONTROL: u64 = 0;
+const EVENTS_AT_ONCE: usize = 64;
+
+struct EventLoop<'a> {
+    control: BorrowedFd<'a>,
+    epoll: OwnedFd,
+    surroundings: Surroundings<'a>,
+    /// By number, which starts at 1; twice the number is the token of the process, and one more that of the channel.
+    builds: BTreeMap<u64, Build>,
+    next: u64,
+}
+
+/// Runs until the engine is gone. The result is the exit code.
+pub(super) fn run(
+    control: BorrowedFd<'_>,
+    null: BorrowedFd<'_>,
+    guardian: BorrowedFd<'_>,
+    pid_namespace: bool,
+) -> u8 {
+    match prepare(control, null, guardian, pid_namespace).and_then(EventLoop::serve) {
+        Ok(()) => 0,
+        Err(errno) => {
+            eprintln!("error: the launcher cannot go on: {errno}");
+            1
+        }
+    }
+}
+
+fn prepare<'a>(
+    control: BorrowedFd<'a>,
+    null: BorrowedFd<'a>,
+    guardian: BorrowedFd<'_>,
+    pid_namespace: bool,
+) -> Result<EventLoop<'a>, Errno> {
+    super::die_with(guardian)?;
+    set_child_subreaper(Some(getpid()))?;
+    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    epoll::add(&epoll, control, EventData::new_u64(CONTROL), EventFlags::IN)?;
+    let surroundings = Surroundings {
+        null,
+        launcher: pidfd_of_self().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
+        filters: Filters::default(),
+        ids: OwnIds::current(),
+        privileged: has_privileges(),
+        pid_namespace,
+    };
+    Ok(EventLoop { control, epoll, surroundings, builds: BTreeMap::new(), next: 1 })
+}
+
+impl EventLoop<'_> {
+    fn serve(mut self) -> Result<(), Errno> {
+        let mut events = [MaybeUninit::uninit(); EVENTS_AT_ONCE];
+        loop {
+            let ready = match epoll::wait(&self.epoll, &mut events, None) {
+                Err(Errno::INTR) => continue,
+                result => result?.0.iter().map(|event| event.data.u64()).collect::<Vec<_>>(),
+            };
+            for token in ready {
+                if token == CONTROL {
+                    match request::receive(self.control)? {
+                        Incoming::Closed => return Ok(()),
+                        Incoming::Request(request, descriptors) => self.answer(request, descriptors),
+                        Incoming::Malformed(reason, descriptors) => refuse(descriptors, reason),
+                    }
+                } else if token % 2 == 0 {
+                    self.process_ended(token / 2);
+                } else if let Some(build) = self.builds.get_mut(&(token / 2)) {
+                    // The engine's only word is to kill, and its silence for good means the same.
+                    build.kill();
+                    let _ = epoll::delete(&self.epoll, build.status());
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request, descriptors: Vec<OwnedFd>) {
+        match (request, <[OwnedFd; 3]>::try_from(descriptors)) {
+            (Request::Launch(header), Ok([status, plan, terminal])) => {
+                let launching = Launching { header, status: StatusSender::new(status), plan, terminal };
+                self.launch(launching);
+            }
+            (Request::Launch(_), Err(descriptors)) => {
+                refuse(descriptors, "the request lacks descriptors".to_owned());
+            }
+            (Request::Probe, descriptors) => {
+                let Some(status) = descriptors.err().and_then(|all| all.into_iter().next()) else { return };
+                let report = Report::Probed(probe::probe(&self.surroundings));
+                StatusSender::new(status).send(&report, None);
+            }
+        }
+    }
+
+    fn launch(&mut self, launching: Launching) {
+        let Some(build) = launching.start(&self.surroundings) else { return };
+        let number = self.next;
+        self.next += 1;
+        let watched =
+            epoll::add(&self.epoll, build.process(), EventData::new_u64(number * 2), EventFlags::IN)
+                .and_then(|()| {
+                    let interest = EventFlags::IN | EventFlags::RDHUP;
+                    epoll::add(&self.epoll, build.status(), EventData::new_u64(number * 2 + 1), interest)
+                });
+        if let Err(errno) = watched {
+            // Without a watch nobody would learn of its end. Ending is what takes it down for sure.
+            eprintln!("error: the launcher cannot watch a build: {errno}");
+            exit_now(1);
+        }
+        self.builds.insert(number, build);
+    }
+
+    fn process_ended(&mut self, number: u64) {
+        let Some(build) = self.builds.remove(&number) else { return };
+        // Closing the descriptors ends the watch on them only if no set-up process still has copies.
+        let _ = epoll::delete(&self.epoll, build.process());
+        let _ = epoll::delete(&self.epoll, build.status());
+        let others: Vec<_> = self.builds.values().map(Build::pid).collect();
+        build.finish(&self.surroundings, &others);
+    }
+}
+
+fn refuse(descriptors: Vec<OwnedFd>, reason: String) {
+    if let Some(status) = descriptors.into_iter().next() {
+        let error = SetupError::plain(SetupStage::Plan, reason);
+        StatusSender::new(status).send(&Report::SetupFailed(error), None);
+    }
+}
