@@ -10,6 +10,9 @@ use crate::totals::{Progress, Totals, TotalsByType, is_counted};
 /// How many running activities are remembered; further ones are not shown.
 const MAX_ACTIVITIES: usize = 1 << 16;
 
+/// How much of a line is kept to be shown, in bytes; no window is wider.
+const MAX_SHOWN: usize = 2048;
+
 /// An activity that has begun and not ended.
 #[derive(Clone, Debug)]
 pub struct RunningActivity {
@@ -25,7 +28,7 @@ pub struct RunningActivity {
     pub started: Duration,
     /// The phase that it is in, if it said so.
     pub phase: Option<Text>,
-    /// The last line of its log, or the last that it said of itself.
+    /// The last line of its log, or the last that it said of itself; of a long one, the start.
     pub last_line: Option<Text>,
     progress: Progress,
     announced: HashMap<ActivityType, u64>,
@@ -99,7 +102,7 @@ impl ConsoleState {
         match result {
             ActivityResult::BuildLogLine(line)
             | ActivityResult::PostBuildLogLine(line)
-            | ActivityResult::FetchStatus(line) => running.last_line = Some(line.clone()),
+            | ActivityResult::FetchStatus(line) => running.last_line = Some(start_of(line)),
             ActivityResult::SetPhase(phase) => running.phase = Some(phase.clone()),
             ActivityResult::Progress { done, expected, running: under_way, failed } => {
                 let new = [*done, *expected, *under_way, *failed];
@@ -157,6 +160,11 @@ impl ConsoleState {
     pub fn is_idle(&self) -> bool {
         self.running.is_empty()
     }
+}
+
+fn start_of(line: &Text) -> Text {
+    let line = line.as_bytes();
+    line.get(..MAX_SHOWN).unwrap_or(line).into()
 }
 
 #[cfg(test)]

@@ -17,9 +17,6 @@ const SHARE: usize = 3;
 /// How far up the parents of an activity are looked at; real ones are not nested deeper.
 const MAX_NESTING: usize = 8;
 
-/// How much of a builder's line is looked at, in bytes; no window is wider.
-const MAX_SHOWN: usize = 2048;
-
 /// The status lines for a window: one for each thing that goes on, oldest first, and a summary at the end. None if
 /// nothing goes on.
 ///
@@ -134,7 +131,7 @@ fn summary(state: &ConsoleState, now: Duration, colours: bool) -> String {
 
 /// Foreign text, safe and without colours of its own.
 fn shown(text: &[u8]) -> String {
-    safe_line(text.get(..MAX_SHOWN).unwrap_or(text), Colours::Strip)
+    safe_line(text, Colours::Strip)
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ pub enum Prefix {
 }
 
 impl Prefix {
-    fn escaped(self) -> &'static str {
+    pub(crate) fn escaped(self) -> &'static str {
         match self {
             Prefix::Error => "\u{1b}[31;1merror:\u{1b}[0m",
             Prefix::Warning => "\u{1b}[35;1mwarning:\u{1b}[0m",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::activity::{Activity, ActivityId};
 use crate::activity_result::ActivityResult;
-use crate::error_report::ErrorReport;
+use crate::error_report::{ErrorReport, Prefix};
 use crate::event::{Event, Verbosity};
 use crate::sink::{EventSink, NullSink};
 use crate::text::Text;
@@ -49,9 +49,10 @@ impl EventSender {
         self.emit(Event::message(level, text));
     }
 
-    /// Says a warning with its prefix.
+    /// Says a warning, with Nix's prefix and its colour.
     pub fn warn(&self, text: impl Into<Text>) {
-        let mut warning = b"warning: ".to_vec();
+        let mut warning = Prefix::Warning.escaped().as_bytes().to_vec();
+        warning.push(b' ');
         warning.extend_from_slice(text.into().as_bytes());
         self.message(Verbosity::Warn, warning);
     }
@@ -182,6 +183,13 @@ mod tests {
                 Event::Stop { id: run },
             ]
         );
+    }
+
+    #[test]
+    fn warnings_have_the_prefix_of_nix() {
+        let sink = Arc::new(CollectingSink::new());
+        EventSender::new(sink.clone()).warn("odd");
+        assert_eq!(sink.take(), [Event::message(Verbosity::Warn, "\u{1b}[35;1mwarning:\u{1b}[0m odd")]);
     }
 
     #[test]

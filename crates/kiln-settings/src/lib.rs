@@ -10,7 +10,7 @@
 //! one where its value comes from ([`Origin`]). The rules are Nix's: the system's file first, then the user's files,
 //! then `NIX_CONFIG`, then the command line; later ones win, and `extra-NAME` adds to lists.
 //!
-//! [`StoreUrl`] is here too, since the `store` setting is one.
+//! [`StoreUrl`] and [`parse_machines`] are here too, since the values of `store` and `builders` are such.
 
 pub mod client;
 mod conf_files;
@@ -18,6 +18,7 @@ mod configuration;
 mod flags;
 mod job_limit;
 mod machine;
+mod machines;
 mod nix_conf;
 mod sandbox_values;
 mod settings_error;
@@ -31,6 +32,7 @@ pub use configuration::{Configuration, Origin};
 pub use flags::{CommandLineFlag, command_line_flag};
 pub use job_limit::MaxJobs;
 pub use machine::Machine;
+pub use machines::{MachinesError, RemoteMachine, parse_machines};
 pub use nix_conf::{Source, SourceError};
 pub use sandbox_values::{FodNetwork, SandboxMode, SandboxPath};
 pub use settings_error::{Position, SettingsError, Warning};
