@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 const LARGE: usize = 512 << 20;
 const SMALL_FILES: usize = 50_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// Best and median time of several rounds, each after `prepare`.
 fn measure(mut prepare: impl FnMut(), mut work: impl FnMut()) -> (Duration, Duration) {
@@ -71,7 +71,8 @@ fn large_contents(candidates: &[DigestText]) -> Vec<u8> {
 
 fn large_file(directory: &Directory) {
     let candidates = candidates(1000);
-    let contents = large_contents(&candidates);
+    // One of them never occurs, or the search would end early.
+    let contents = large_contents(&candidates[1..]);
     let name = Component::new("large").unwrap();
     directory.create_file(&name, 0o644).unwrap().write_all(&contents).unwrap();
     let hash = per_second(
@@ -94,7 +95,7 @@ fn large_file(directory: &Directory) {
             || {
                 let mut scanner = ReferenceScanner::new(candidates.iter().copied());
                 contents.chunks(256 << 10).for_each(|chunk| scanner.update(chunk));
-                assert_eq!(scanner.found().count(), 1000);
+                assert_eq!(scanner.found().count(), 999);
             },
         ),
     );
@@ -156,7 +157,7 @@ fn large_file(directory: &Directory) {
                 let facts =
                     scan_output(directory, &name, &mut canonicaliser, candidates.iter().copied(), false)
                         .unwrap();
-                assert_eq!(facts.references.len(), 1000);
+                assert_eq!(facts.references.len(), 999);
             },
         ),
     );

@@ -72,7 +72,9 @@ impl<'a, Near: Stage, Far: Stage + Send + 'static> Overlapped<'a, Near, Far> {
     }
 
     fn start_thread(&mut self) -> io::Result<()> {
-        if let FarSide::Inline(mut far) = std::mem::replace(&mut self.far, FarSide::Gone) {
+        if matches!(self.far, FarSide::Inline(_))
+            && let FarSide::Inline(mut far) = std::mem::replace(&mut self.far, FarSide::Gone)
+        {
             let (full, full_here) = bounded::<Vec<u8>>(WAITING_CHUNKS);
             let (empty_there, empty) = bounded(WAITING_CHUNKS + 2);
             let thread = std::thread::Builder::new().name("hash".into()).spawn(move || {

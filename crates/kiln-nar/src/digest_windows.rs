@@ -103,6 +103,7 @@ impl Wanted {
         wanted
     }
 
+    #[inline]
     pub(crate) fn get(&self, window: &[u8; DIGEST_LENGTH]) -> Option<usize> {
         let (word, bit) = filter_place(window);
         if self.filter.get(word).is_none_or(|word| word & bit == 0) {
@@ -114,35 +115,34 @@ impl Wanted {
 
 /// Word and bit of a digest in the filter. Digests are spread evenly, so a multiplication of some of their characters
 /// is enough of a hash; whoever makes up texts that collide here only gets to the hash table.
+#[inline]
 fn filter_place(window: &[u8; DIGEST_LENGTH]) -> (usize, u64) {
-    let half = |range: std::ops::Range<usize>| {
-        window.get(range).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok()).map_or(0, u64::from_le_bytes)
-    };
-    let mixed = (half(0..8) ^ half(16..24).rotate_left(3)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let word = |bytes: Option<&[u8; 8]>| bytes.copied().map_or(0, u64::from_le_bytes);
+    let mixed = (word(window.first_chunk()) ^ word(window.last_chunk()).rotate_left(3))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let place = mixed >> (64 - FILTER_BITS);
     ((place >> 6) as usize, 1 << (place & 63))
 }
 
 /// Calls `visit` with the start of every window of `data` that is made of the alphabet alone, from left to right. What it
 /// returns is how far to go on: 1 for the next window, [`DIGEST_LENGTH`] to skip the whole window.
+#[inline]
 pub(crate) fn for_each_window(data: &[u8], mut visit: impl FnMut(usize, &[u8; DIGEST_LENGTH]) -> usize) {
     let mut start = 0;
-    // Bytes of the window before this place are known to be digits.
-    let mut known = 0;
     while let Some(window) = data.get(start..).and_then(|rest| rest.first_chunk::<DIGEST_LENGTH>()) {
-        let unknown = window.get(known..).unwrap_or_default();
-        match unknown.iter().rposition(|&byte| !is_digit(byte)) {
-            Some(bad) => {
-                start += known + bad + 1;
-                // What lies right of the bad byte has been looked at.
-                known = DIGEST_LENGTH - (known + bad + 1);
-            }
-            None => {
-                let step = visit(start, window);
-                start += step;
-                known = DIGEST_LENGTH.saturating_sub(step);
-            }
+        if let Some(bad) = window.iter().rposition(|&byte| !is_digit(byte)) {
+            start += bad + 1;
+            continue;
         }
+        // The windows of a run of digits need no more than its end to be looked for.
+        let after = data.get(start + DIGEST_LENGTH..).unwrap_or_default();
+        let more = after.iter().position(|&byte| !is_digit(byte)).unwrap_or(after.len());
+        let end = start + DIGEST_LENGTH + more;
+        let run = data.get(..end).unwrap_or_default();
+        while let Some(window) = run.get(start..).and_then(|rest| rest.first_chunk::<DIGEST_LENGTH>()) {
+            start += visit(start, window);
+        }
+        start = end;
     }
 }
 

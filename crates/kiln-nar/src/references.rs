@@ -44,14 +44,11 @@ impl ReferenceScanner {
 
     fn scan(&mut self, data: &[u8]) {
         for_each_window(data, |_, window| {
-            match self.wanted.get(window) {
-                Some(index) => {
-                    if let Some(found @ false) = self.found.get_mut(index) {
-                        *found = true;
-                        self.missing -= 1;
-                    }
-                }
-                None => return 1,
+            if let Some(index) = self.wanted.get(window)
+                && let Some(found @ false) = self.found.get_mut(index)
+            {
+                *found = true;
+                self.missing -= 1;
             }
             1
         });
