@@ -8,7 +8,7 @@ use kiln_store_path::{OutputName, Placeholder, StoreDir, StorePath};
 
 use crate::derivation::{Derivation, DerivationKind};
 use crate::options::BuildOptions;
-use crate::references_graph::{GraphMember, registration_text};
+use crate::references_graph::{GraphMember, graph_text};
 use crate::rewrites::Rewrites;
 use crate::structured_files::{attrs_json, attrs_sh};
 
@@ -102,7 +102,7 @@ impl BuilderView {
             }
         }
         for (file, members) in context.references_graphs {
-            self.place(file, registration_text(context.store_dir, members));
+            self.place(file, graph_text(context.store_dir, members));
         }
     }
 

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kiln_hash::Sha256;
+use kiln_narinfo::RealisationId;
 use kiln_store_path::{OutputName, StoreDir, StorePath, StorePathName};
 
 use crate::aterm::{self, Inputs, OutputPaths, WriteError};
@@ -28,10 +29,9 @@ pub struct HashModulo {
 }
 
 impl HashModulo {
-    /// The id of the realisation of one output, `sha256:BASE16!OUTPUT`; for hashes with masked output paths
-    /// ([`HashModuloCache::masked`]).
-    pub fn realisation_id(&self, output: &OutputName) -> String {
-        format!("sha256:{}!{output}", self.hash.base16())
+    /// The id of the realisation of one output; for hashes with masked output paths ([`HashModuloCache::masked`]).
+    pub fn realisation_id(&self, output: OutputName) -> RealisationId {
+        RealisationId { derivation_hash: self.hash.into(), output }
     }
 }
 

@@ -1,4 +1,22 @@
-//! Derivations.
+//! Derivations: what to build, from what, and what comes of it.
+//!
+//! A [`Derivation`] is plain data: outputs, inputs, a program, its arguments and its environment, all of them byte strings
+//! that need not be UTF-8. This crate reads and writes it, computes everything that follows from it, and says what the
+//! engine and the builder are to make of it. It does no I/O: whoever calls brings the texts and takes the results.
+//!
+//! * **Texts.** [`Derivation::parse_aterm`] and [`Derivation::to_aterm`] are the `.drv` file (ATerm), read as laxly as
+//!   real Nix does or strictly ([`Strictness`]); [`Derivation::to_file`] adds its store path. [`Derivation::parse_json`]
+//!   and [`show_json`] are the four versions of the JSON format.
+//! * **Hashes and paths.** [`HashModuloCache`] hashes derivations modulo fixed outputs, asking for input derivations one
+//!   at a time ([`InputWalk`]), however deep the graph. [`check_outputs`] holds every derivation that enters a store
+//!   against the paths that follow from it; [`fill_in_outputs`] and [`UnfilledDerivation`] compute those paths, the latter
+//!   from a description such as an evaluator gives. [`Derivation::resolve`] puts the outputs of input derivations in their
+//!   place.
+//! * **Meaning.** [`BuildOptions`] are the attributes that speak to the engine, [`Platform`] tells whether this machine
+//!   can build, and [`BuilderView`] is all that the builder sees: environment, arguments, and files.
+//!
+//! Derivations come from anywhere. So nothing here recurses over input without a bound, everything takes linear time,
+//! and no input makes it panic.
 
 mod aterm;
 mod builder_view;
@@ -38,10 +56,10 @@ pub use options::{
 pub use output::{DerivationOutput, OutputError, OutputFields, StatedPath, fixed_output_path};
 pub use output_paths::{OutputPathError, check_outputs, fill_in_outputs};
 pub use platform::{CannotBuildHere, Platform};
-pub use references_graph::{GraphMember, graph_json, registration_text};
+pub use references_graph::GraphMember;
 pub use resolution::ResolveError;
 pub use rewrites::Rewrites;
 pub use scratch::{floating_scratch_path, scratch_path};
 pub use structured_attrs::{STRUCTURED_ATTRS_VARIABLE, StructuredAttrs, StructuredAttrsError};
-pub use structured_files::attrs_sh;
+
 pub use unfilled::{Addressing, Attributes, UnfilledDerivation, UnfilledError, UnfilledErrorKind};

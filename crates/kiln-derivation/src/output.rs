@@ -213,7 +213,9 @@ pub fn fixed_output_path(
 
 /// As much of a text from outside as belongs into a message. No valid algorithm or hash is longer.
 pub(crate) fn shown(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).chars().take(320).collect()
+    const LENGTH: usize = 320;
+    let start = text.get(..4 * LENGTH).unwrap_or(text);
+    String::from_utf8_lossy(start).chars().take(LENGTH).collect()
 }
 
 #[cfg(test)]

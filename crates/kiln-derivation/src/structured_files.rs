@@ -24,7 +24,7 @@ pub(crate) fn attrs_json(attributes: &Map<String, Value>, context: &BuildContext
 /// Attributes whose names are no variable names are left out, and so are other values.
 ///
 /// Integers are written exactly; real Nix forces them into 32 bits.
-pub fn attrs_sh(attributes: &Map<String, Value>) -> String {
+pub(crate) fn attrs_sh(attributes: &Map<String, Value>) -> String {
     let mut script = String::new();
     for (name, value) in attributes.iter().filter(|(name, _)| is_variable_name(name)) {
         let declaration = match value {

@@ -1,5 +1,7 @@
 //! Making derivations, resolving them and presenting them to builders gives what real Nix gave.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails panics")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,7 @@ use kiln_derivation::{
     HashModuloCache, ResolveError, Strictness, UnfilledDerivation,
 };
 use kiln_hash::Hash;
+use kiln_narinfo::{PathInfo, SignatureSet};
 use kiln_store_path::{OutputName, StoreDir, StorePath};
 use serde_json::Value;
 
@@ -148,12 +151,18 @@ fn a_derivation_with_a_dynamic_input_resolves() {
 /// The closure of `dep`, as the table of the corpus gives it.
 fn closure_of_dep() -> Vec<GraphMember> {
     let member = |base_name: &str, nar_hash: &str, nar_size, closure_size, references: &[&str]| GraphMember {
-        path: path(base_name),
-        nar_hash: Hash::parse_prefixed(nar_hash).unwrap(),
-        nar_size,
+        info: PathInfo {
+            path: path(base_name),
+            nar_hash: Hash::parse_prefixed(nar_hash).unwrap().as_sha256().unwrap(),
+            nar_size,
+            references: references.iter().map(|reference| path(reference)).collect(),
+            deriver: Some(path("p4rh9rh6s137h8va7x6qv8qhi9sfl5ny-dep.drv")),
+            registration_time: 1,
+            ultimate: true,
+            signatures: SignatureSet::default(),
+            content_address: None,
+        },
         closure_size,
-        references: references.iter().map(|reference| path(reference)).collect::<BTreeSet<_>>(),
-        address: None,
     };
     const SIMPLE: &str = "mz985b11rp8ccbhb4gcc1bpxwpxvbw6d-simple";
     const MULTI: &str = "fkcy6m3kx766j9lmy6dy4c5i4k2x23s6-multi";

@@ -1,5 +1,7 @@
 //! `nix derivation add`: which JSON is a derivation, by the rules of real Nix 2.34.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails panics")]
+
 use kiln_derivation::{
     Derivation, HashModuloCache, JsonVersion, OutputPathError, check_outputs, fill_in_outputs,
 };

@@ -1,5 +1,7 @@
 //! Malformed and odd derivations, and what real Nix 2.34.8 said when each was registered under the name `t`.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails panics")]
+
 use std::path::Path;
 
 use kiln_derivation::{Derivation, HashModuloCache, Strictness, check_outputs};
