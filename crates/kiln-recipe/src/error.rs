@@ -214,15 +214,21 @@ pub enum Problem {
     },
 }
 
+/// How many derivations of a circle a message names.
+const SHOWN_NAMES: usize = 12;
+
 fn cycle_text(names: &[String]) -> String {
-    match names {
-        [one] => format!("derivation '{one}' refers to itself"),
-        _ => {
-            let circle: Vec<String> =
-                names.iter().chain(names.first()).map(|name| format!("'{name}'")).collect();
-            format!("derivations refer to each other in a circle: {}", circle.join(" -> "))
+    let quoted = |name: &String| format!("'{name}'");
+    let circle: Vec<String> = match names {
+        [one] => return format!("derivation '{one}' refers to itself"),
+        [some @ .., _] if names.len() > SHOWN_NAMES => {
+            let shown = some.iter().take(SHOWN_NAMES - 1).map(quoted);
+            let more = format!("… {} more …", names.len() - (SHOWN_NAMES - 1));
+            shown.chain([more]).chain(names.first().map(quoted)).collect()
         }
-    }
+        _ => names.iter().chain(names.first()).map(quoted).collect(),
+    };
+    format!("derivations refer to each other in a circle: {}", circle.join(" -> "))
 }
 
 /// A problem at a place in the text.
@@ -253,15 +259,6 @@ impl Mistake {
     /// Adds advice.
     pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(text.into());
-        self
-    }
-
-    /// Adds advice to that which is there.
-    pub(crate) fn also_help(mut self, text: &str) -> Self {
-        self.help = Some(match self.help {
-            Some(help) => format!("{help}; {text}"),
-            None => text.to_owned(),
-        });
         self
     }
 

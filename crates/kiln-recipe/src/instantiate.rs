@@ -17,6 +17,7 @@ use crate::filter::Filter;
 use crate::interpolation::Reference;
 use crate::recipe::{Recipe, Target};
 use crate::resolve::references;
+use crate::source_text::shown;
 use crate::syntax::{DerivationDeclaration, SourceDeclaration, SourceOrigin, Value, visit};
 
 /// A file or directory to be added to the store: its NAR with SHA-256, as a path of kind `source`, without references.
@@ -121,7 +122,7 @@ impl Recipe {
                 .document
                 .derivations
                 .get(name)
-                .ok_or_else(|| Mistake::of_file(Problem::UnknownDerivation(name.to_owned())))?;
+                .ok_or_else(|| Mistake::of_file(Problem::UnknownDerivation(shown(name))))?;
             pending.extend(references(declaration).into_iter().filter_map(
                 |(reference, _)| match reference {
                     Reference::Output { derivation, .. } => Some(derivation.as_str()),
@@ -248,13 +249,13 @@ impl<'a, S: RecipeStore> Run<'a, S> {
                 let spec = SourceSpec { name: name.clone(), path: path.clone(), filter: filter.clone() };
                 self.store
                     .add_source(&spec)
-                    .map_err(|error| mistake(Problem::AddSource { path: path.clone(), error }))
+                    .map_err(|error| mistake(Problem::AddSource { path: shown(path), error }))
             }
             SourceOrigin::Store { path } => {
                 let parsed = self
                     .store_dir
                     .parse(path)
-                    .map_err(|error| mistake(Problem::InvalidStorePath { path: path.clone(), error }))?;
+                    .map_err(|error| mistake(Problem::InvalidStorePath { path: shown(path), error }))?;
                 self.store
                     .ensure_path(&parsed)
                     .map_err(|error| mistake(Problem::UseStorePath { path: path.clone(), error }))?;

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use crate::source_text::Span;
+use crate::source_text::{Span, shown};
 
 /// The prefix that makes a reference one to a source.
 pub(crate) const SOURCE: &str = "source";
@@ -121,7 +121,7 @@ impl Template {
 impl Reference {
     /// Reads what stands between the braces, or the text of `{ output = "…" }`.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidReference> {
-        let malformed = || InvalidReference::Malformed(text.chars().take(80).collect());
+        let malformed = || InvalidReference::Malformed(shown(text));
         let (name, rest) = match text.split_once('.') {
             Some((name, rest)) => (name, Some(rest)),
             None => (text, None),
@@ -141,10 +141,14 @@ impl Reference {
     }
 }
 
-/// Whether a text can name a source or a derivation: letters, digits, `_` and `-`, at first a letter or `_`.
+/// The longest name of a source or a derivation.
+const LONGEST_NAME: usize = 128;
+
+/// Whether a text can name a source or a derivation: up to 128 letters, digits, `_` and `-`, at first a letter or `_`.
 pub(crate) fn is_name(text: &str) -> bool {
     let mut characters = text.bytes();
-    characters.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+    text.len() <= LONGEST_NAME
+        && characters.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
         && characters.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 

@@ -3,6 +3,7 @@
 
 mod attributes;
 mod derivation;
+mod nesting;
 mod source;
 mod value;
 
@@ -12,9 +13,10 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use self::attributes::Attributes;
+use self::nesting::check_nesting;
 use crate::error::{Mistake, Problem};
 use crate::interpolation::is_name;
-use crate::source_text::{SourceText, Span};
+use crate::source_text::{SourceText, Span, shown};
 use crate::syntax::{Defaults, Document, SourceDeclaration};
 
 /// The largest recipe that is read, in bytes.
@@ -51,13 +53,14 @@ pub(crate) fn decode(file: &str, bytes: &[u8]) -> (SourceText, Result<(), Mistak
 
 /// Reads a recipe.
 pub(crate) fn parse(text: &SourceText) -> Result<Document, Mistake> {
+    check_nesting(&text.text)?;
     let root = DeTable::parse(&text.text).map_err(|error| {
         let end = text.text.len();
         Mistake::new(Problem::Syntax(error.message().to_owned()), error.span().unwrap_or(end..end))
     })?;
     let mut parser = Parser { text, inline_sources: Vec::new() };
     let known = ["default", "defaults", "source", "derivation"];
-    let file = Attributes::new("the recipe".to_owned(), 0..0, root.get_ref(), &known)?;
+    let file = Attributes::new("the recipe".to_owned(), 0..0, root.get_ref(), &known, None)?;
 
     let default = match file.get("default") {
         None => Vec::new(),
@@ -104,7 +107,7 @@ fn declarations<'e, 't>(
 fn check_name(kind: &'static str, name: &str, at: Span) -> Result<(), Mistake> {
     let is_source = kind == "source";
     let reason = if !is_name(name) {
-        "names have letters, digits, '_' and '-', and begin with a letter or '_'"
+        "names have up to 128 letters, digits, '_' and '-', and begin with a letter or '_'"
     } else if !is_source && matches!(name, "source" | "placeholder") {
         "references to it would mean something else"
     } else {
@@ -116,9 +119,4 @@ fn check_name(kind: &'static str, name: &str, at: Span) -> Result<(), Mistake> {
         mistake = mistake.help("the attribute 'name' can have dots, for the name in the store");
     }
     Err(mistake)
-}
-
-/// A text as far as a message shows it.
-fn shown(text: &str) -> String {
-    text.chars().take(80).map(|character| if character.is_control() { '�' } else { character }).collect()
 }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use crate::error::{Mistake, Problem};
 use crate::interpolation::{Reference, SOURCE};
 use crate::recipe::Target;
-use crate::source_text::Span;
+use crate::source_text::{Span, shown};
 use crate::suggestion::closest;
 use crate::syntax::{DerivationDeclaration, Document, Value, visit};
 
@@ -112,7 +112,7 @@ fn check_output(
     if outputs().any(|name| name == output) {
         return Ok(());
     }
-    let problem = Problem::UnknownOutput { derivation: name.to_owned(), output: output.to_owned() };
+    let problem = Problem::UnknownOutput { derivation: name.to_owned(), output: shown(output) };
     let mistake = Mistake::new(problem, at);
     Err(match closest(output, outputs()) {
         Some(suggestion) => mistake.did_you_mean(Some(suggestion)),
@@ -124,7 +124,6 @@ fn check_output(
 
 /// The target that `NAME` (all outputs) or `NAME.OUTPUT` means.
 pub(crate) fn find_target(document: &Document, text: &str) -> Result<Target, Mistake> {
-    let shown = |text: &str| text.chars().take(80).collect();
     let (name, output) = match text.split_once('.') {
         Some((name, output)) => (name, Some(output)),
         None => (text, None),

@@ -119,6 +119,17 @@ impl SourceText {
     }
 }
 
+/// A text as far as a message shows it: the first 80 characters, without those that do something to a terminal.
+pub(crate) fn shown(text: &str) -> String {
+    let safe = |character: char| !character.is_control() && !turns_direction(character);
+    let mut shown: String =
+        text.chars().take(80).map(|character| if safe(character) { character } else { '�' }).collect();
+    if shown.len() < text.len() && text.chars().nth(80).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// Whether a character would make what follows it appear elsewhere in the line.
 fn turns_direction(character: char) -> bool {
     matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -2,6 +2,8 @@
 //!
 //! Each `tests/data/nix/NAME.toml` has a `NAME.nix`, an attribute set with one derivation for each of the recipe.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 #[path = "support/directory_store.rs"]
 mod directory_store;
 
@@ -50,8 +52,8 @@ fn compare(case: &str) {
         directory.display()
     );
     let options = ["--extra-experimental-features", "ca-derivations", "--eval", "--strict", "--json"];
-    let printed =
-        nix.run("nix-instantiate", options.into_iter().chain(["--read-write-mode", "-E", expression.as_str()]));
+    let printed = nix
+        .run("nix-instantiate", options.into_iter().chain(["--read-write-mode", "-E", expression.as_str()]));
     let expected: BTreeMap<String, String> = serde_json::from_str(&printed).unwrap();
 
     let text = fs::read(directory.join("kiln.toml")).unwrap();

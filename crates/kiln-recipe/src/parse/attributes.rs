@@ -4,9 +4,8 @@ use kiln_store_path::StorePathName;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::shown;
 use crate::error::{Mistake, Problem};
-use crate::source_text::Span;
+use crate::source_text::{Span, shown};
 use crate::suggestion::closest;
 
 /// A table whose keys are attributes of something.
@@ -19,21 +18,24 @@ pub(super) struct Attributes<'e, 't> {
 }
 
 impl<'e, 't> Attributes<'e, 't> {
-    /// Takes a table that may have the keys in `known`.
+    /// Takes a table that may have the keys in `known`. `advice` is what to say about another key that is like none of
+    /// them.
     pub(super) fn new(
         place: String,
         at: Span,
         table: &'e DeTable<'t>,
         known: &[&str],
+        advice: Option<&str>,
     ) -> Result<Self, Mistake> {
         let unknown = table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
         if let Some(key) = unknown.min_by_key(|key| key.span().start) {
             let suggestion = closest(key.get_ref(), known.iter().copied());
             let problem = Problem::UnknownAttribute { place, key: shown(key.get_ref()) };
             let mistake = Mistake::new(problem, key.span());
-            return Err(match suggestion {
-                Some(_) => mistake.did_you_mean(suggestion),
-                None => mistake.help(format!("it can have {}", quoted_list(known))),
+            return Err(match (suggestion, advice) {
+                (Some(_), _) => mistake.did_you_mean(suggestion),
+                (None, Some(advice)) => mistake.help(advice),
+                (None, None) => mistake.help(format!("it can have {}", quoted_list(known))),
             });
         }
         Ok(Self { place, at, table })

@@ -9,10 +9,10 @@ use kiln_store_path::{ContentAddressMethod, OutputName};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::Parser;
 use super::attributes::{Attributes, type_name};
-use super::{Parser, shown};
 use crate::error::{Mistake, Problem};
-use crate::source_text::Span;
+use crate::source_text::{Span, shown};
 use crate::syntax::{Defaults, DerivationDeclaration, Outputs, StatedAddressing, Value, visit};
 
 /// Attributes that derivations and defaults have.
@@ -42,7 +42,7 @@ type Environment = BTreeMap<String, Rc<Spanned<Value>>>;
 impl<'t> Parser<'t> {
     /// Reads `[defaults]`.
     pub(super) fn defaults(&mut self, at: Span, table: &DeTable<'t>) -> Result<Defaults, Mistake> {
-        let attributes = Attributes::new("the defaults".to_owned(), at, table, &COMMON)?;
+        let attributes = Attributes::new("the defaults".to_owned(), at, table, &COMMON, None)?;
         self.common(&attributes)
     }
 
@@ -97,8 +97,8 @@ impl<'t> Parser<'t> {
             );
         };
         let known: Vec<&str> = OWN.into_iter().chain(COMMON).collect();
-        let attributes = Attributes::new(place, key.span(), table, &known)
-            .map_err(|mistake| mistake.also_help("variables for the builder belong into 'env'"))?;
+        let advice = "variables for the builder belong into 'env'";
+        let attributes = Attributes::new(place, key.span(), table, &known, Some(advice))?;
         let own = self.common(&attributes)?;
         let name = match attributes.store_name()? {
             Some(name) => name,

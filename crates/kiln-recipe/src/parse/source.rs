@@ -3,11 +3,12 @@
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::Parser;
 use super::attributes::Attributes;
-use super::{Parser, shown};
+use super::value::VERBATIM;
 use crate::error::{Mistake, Problem};
 use crate::filter::Filter;
-use crate::source_text::Span;
+use crate::source_text::{Span, shown};
 use crate::syntax::{SourceDeclaration, SourceOrigin};
 
 impl<'t> Parser<'t> {
@@ -29,7 +30,7 @@ impl<'t> Parser<'t> {
             return Err(Mistake::new(problem, value.span()).help(path));
         };
         let known = ["path", "name", "exclude", "storePath"];
-        let source = Attributes::new(place, key.span(), table, &known)?;
+        let source = Attributes::new(place, key.span(), table, &known, None)?;
         match (source.get("path"), source.get("storePath")) {
             (Some(_), None) => local_source(&source, Some(key.get_ref())),
             (None, Some(_)) => stored_source(&source),
@@ -51,8 +52,8 @@ impl<'t> Parser<'t> {
         at: Span,
     ) -> Result<usize, Mistake> {
         let known = ["path", "name", "exclude"];
-        let source = Attributes::new(format!("the source in {place}"), at, table, &known)
-            .map_err(|mistake| mistake.note_verbatim())?;
+        let place = format!("the source in {place}");
+        let source = Attributes::new(place, at, table, &known, Some(VERBATIM))?;
         self.inline_sources.push(local_source(&source, None)?);
         Ok(self.inline_sources.len() - 1)
     }

@@ -4,14 +4,17 @@ use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::attributes::Attributes;
-use super::{MAX_DEPTH, Parser, shown};
+use super::{MAX_DEPTH, Parser};
 use crate::error::{Mistake, Problem};
 use crate::interpolation::{Interpolation, InvalidReference, Reference, Segment, Template};
-use crate::source_text::Span;
+use crate::source_text::{Span, shown};
 use crate::syntax::Value;
 
 /// Keys that make a table stand for something.
 const SPECIAL: [&str; 4] = ["source", "output", "path", "verbatim"];
+
+/// How to write a table that has one of these keys and stands for itself.
+pub(super) const VERBATIM: &str = "a table that stands for itself is written '{ verbatim = { … } }'";
 
 /// How to read strings and tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,16 +23,6 @@ enum Reading {
     Usual,
     /// As they are.
     Verbatim,
-}
-
-impl Mistake {
-    /// Adds how to write a table that is no reference.
-    pub(super) fn note_verbatim(self) -> Self {
-        match self.help {
-            Some(_) => self,
-            None => self.help("a table that stands for itself is written '{ verbatim = { … } }'"),
-        }
-    }
 }
 
 impl<'t> Parser<'t> {
@@ -119,8 +112,7 @@ impl<'t> Parser<'t> {
             return Ok(Spanned::new(at, Value::InlineSource(index)));
         }
         let place = format!("a reference in {what}");
-        let reference = Attributes::new(place, at.clone(), table, &[special])
-            .map_err(|mistake| mistake.note_verbatim())?;
+        let reference = Attributes::new(place, at.clone(), table, &[special], Some(VERBATIM))?;
         if special == "verbatim" {
             let Some((_, value)) = reference.get(special) else { return Err(reference.missing("verbatim")) };
             return self.value_at(of, key, value, Reading::Verbatim, depth + 1);
@@ -137,7 +129,7 @@ impl<'t> Parser<'t> {
             let expected = if special == "source" { "the name of a source" } else { "NAME or NAME.OUTPUT" };
             let what = reference.what(special);
             Mistake::new(Problem::WrongValue { what, expected, found: shown(name.get_ref()) }, name.span())
-                .note_verbatim()
+                .help(VERBATIM)
         })?;
         Ok(Spanned::new(name.span(), Value::Reference(read)))
     }
