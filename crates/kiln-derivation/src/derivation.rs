@@ -292,3 +292,120 @@ impl Deref for BasicDerivation {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_hash::Hash;
+    use kiln_store_path::StoreDir;
+
+    use super::*;
+
+    fn derivation(outputs: &[(&str, DerivationOutput)]) -> Derivation {
+        Derivation {
+            name: StorePathName::new("t").unwrap(),
+            outputs: outputs.iter().map(|(name, output)| (name.parse().unwrap(), output.clone())).collect(),
+            input_derivations: BTreeMap::new(),
+            input_sources: BTreeSet::new(),
+            system: Vec::new(),
+            builder: Vec::new(),
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            structured_attrs: None,
+        }
+    }
+
+    fn fixed(output: &str) -> DerivationOutput {
+        let address =
+            ContentAddress { method: ContentAddressMethod::Flat, hash: Hash::of(Algorithm::Blake3, "x") };
+        let name = StorePathName::new("t").unwrap();
+        DerivationOutput::fixed(&StoreDir::default(), &name, &output.parse().unwrap(), address).unwrap()
+    }
+
+    fn floating(method: ContentAddressMethod, algorithm: Algorithm) -> DerivationOutput {
+        DerivationOutput::Floating { method, algorithm }
+    }
+
+    #[test]
+    fn outputs_that_go_together() {
+        use ContentAddressMethod::{Flat, Nar};
+        let impure = |algorithm| DerivationOutput::Impure { method: Nar, algorithm };
+        for (outputs, kind) in [
+            (&[][..], Err(KindError::NoOutputs)),
+            (&[("out", fixed("out"))], Ok(DerivationKind::Fixed)),
+            (&[("dev", fixed("dev"))], Err(KindError::FixedNotOut)),
+            (&[("dev", fixed("dev")), ("out", fixed("out"))], Err(KindError::SeveralFixed)),
+            (&[("dev", DerivationOutput::Deferred), ("out", fixed("out"))], Err(KindError::Mixed)),
+            (&[("dev", DerivationOutput::Deferred)], Ok(DerivationKind::Deferred)),
+            (
+                &[("a", floating(Nar, Algorithm::Sha256)), ("b", floating(Flat, Algorithm::Sha256))],
+                Ok(DerivationKind::Floating),
+            ),
+            (
+                &[("a", floating(Nar, Algorithm::Sha256)), ("b", floating(Nar, Algorithm::Sha1))],
+                Err(KindError::FloatingAlgorithms),
+            ),
+            (&[("a", impure(Algorithm::Sha1)), ("b", impure(Algorithm::Sha256))], Ok(DerivationKind::Impure)),
+        ] {
+            assert_eq!(derivation(outputs).kind(), kind, "{outputs:?}");
+        }
+    }
+
+    #[test]
+    fn experimental_features() {
+        let features = |output| {
+            let features = derivation(&[("out", output)]).experimental_features();
+            features.into_iter().map(ExperimentalFeature::name).collect::<Vec<_>>()
+        };
+        assert_eq!(features(DerivationOutput::Deferred), ["ca-derivations"]);
+        assert_eq!(features(fixed("out")), ["blake3-hashes"]);
+        assert_eq!(
+            features(floating(ContentAddressMethod::Text, Algorithm::Sha256)),
+            ["ca-derivations", "dynamic-derivations"]
+        );
+        assert_eq!(
+            features(DerivationOutput::Impure {
+                method: ContentAddressMethod::Git,
+                algorithm: Algorithm::Sha1
+            }),
+            ["impure-derivations", "git-hashing"]
+        );
+        let mut dynamic = derivation(&[("out", fixed("out"))]);
+        let mut used = InputOutputs::default();
+        used.insert_dynamic(OutputName::out(), InputOutputs::default()).unwrap();
+        dynamic.input_derivations.insert("00000000000000000000000000000000-t.drv".parse().unwrap(), used);
+        assert!(dynamic.experimental_features().contains(&ExperimentalFeature::DynamicDerivations));
+    }
+
+    #[test]
+    fn names_come_from_paths() {
+        let name = |base_name: &str| Derivation::name_of_path(&base_name.parse().unwrap());
+        assert_eq!(name("00000000000000000000000000000000-a.drv.drv").unwrap().as_str(), "a.drv");
+        assert!(name("00000000000000000000000000000000-a").is_err());
+        assert!(name("00000000000000000000000000000000-.drv").is_err());
+    }
+
+    #[test]
+    fn structured_attributes_are_a_variable_in_its_place() {
+        let mut derivation = derivation(&[("out", fixed("out"))]);
+        let variables = [("A", ""), ("__json", r#"{"x": 1}"#), ("out", "")];
+        let environment: BTreeMap<Vec<u8>, Vec<u8>> =
+            variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        derivation.set_written_environment(environment).unwrap();
+        assert!(derivation.structured_attrs.is_some());
+        assert_eq!(derivation.environment.len(), 2);
+        let written: Vec<_> = derivation.written_environment().collect();
+        assert_eq!(written, variables.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        // The variable cannot be there twice.
+        derivation.environment.insert(b"__json".to_vec(), b"{}".to_vec());
+        assert!(derivation.to_aterm(&StoreDir::default()).is_err());
+    }
+
+    #[test]
+    fn basic_derivations_have_no_input_derivations() {
+        let mut derivation = derivation(&[("out", fixed("out"))]);
+        assert!(BasicDerivation::new(derivation.clone()).is_ok());
+        let path = "00000000000000000000000000000000-a.drv".parse().unwrap();
+        derivation.input_derivations.insert(path, InputOutputs::default());
+        assert_eq!(BasicDerivation::new(derivation.clone()), Err(HasInputDerivations(derivation.name)));
+    }
+}

@@ -151,3 +151,35 @@ fn json_as_nix_2_26_shows_it() {
 fn json_as_nix_2_34_shows_it() {
     assert_eq!(check_json("show-2.34", JsonVersion::V4, JsonLayout::Compact), 45);
 }
+
+/// No sample of the third version is at hand; it is the second with base names, a version number, and fixed outputs
+/// without their paths.
+#[test]
+fn json_of_the_third_version() {
+    let corpus = corpus();
+    let json = |base_name: &str| {
+        let path = StorePath::from_base_name(base_name).unwrap();
+        let derivation = parse(&path, &corpus[&path]);
+        serde_json::Value::Object(derivation.to_json(&StoreDir::default(), JsonVersion::V3).unwrap())
+    };
+    let fixed = json("crpq0809zqa54iwqwllz0k1kkd7f1h3p-fod-flat.drv");
+    assert_eq!(fixed["version"], 3);
+    assert_eq!(
+        fixed["outputs"]["out"],
+        serde_json::json!({
+            "method": "flat",
+            "hashAlgo": "sha256",
+            "hash": "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+        })
+    );
+    let structured = json("i2n938kav7hdkdsawfjcz4l6pazkjpxb-structured.drv");
+    assert_eq!(structured["structuredAttrs"]["neg"], -7);
+    assert_eq!(structured["inputSrcs"], serde_json::json!([]));
+    assert_eq!(
+        structured["inputDrvs"],
+        serde_json::json!({
+            "p4rh9rh6s137h8va7x6qv8qhi9sfl5ny-dep.drv": { "outputs": ["out"], "dynamicOutputs": {} }
+        })
+    );
+    assert_eq!(structured["outputs"]["out"]["path"], "0n46m291pws2admqwvac9g68zz8jxf15-structured");
+}
