@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::ByteString;
-
 /// An error of the sandbox, the launcher, or the build users.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,28 +27,20 @@ pub enum SandboxError {
     /// No terminal for the builder's output.
     #[error("cannot open a pseudo-terminal for the builder's output: {0}")]
     Terminal(#[source] io::Error),
-    /// A directory for the build could not be created or entered.
-    #[error("cannot {action} '{path}': {source}")]
-    Directory {
-        /// What was tried, such as `create directory`.
-        action: &'static str,
+    /// A directory for the build could not be created, entered, or removed.
+    #[error(transparent)]
+    Directory(#[from] kiln_fs::Error),
+    /// A directory for builds could not be looked at.
+    #[error("cannot look at '{}': {source}", .path.display())]
+    Look {
         /// The directory.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
     },
     /// Somebody else could replace a directory under which builds would run.
-    #[error("'{path}' lies in a directory that others can write to, so builds in it would not be safe")]
-    UnsafeDirectory {
-        /// The directory for which another was asked.
-        path: PathBuf,
-    },
-    /// The name is not that of a single file.
-    #[error("'{name}' is not a valid name for a directory of a build")]
-    InvalidName {
-        /// The name.
-        name: ByteString,
-    },
+    #[error("'{}' can be changed by other users, so builds below it would not be safe", .0.display())]
+    UnsafeDirectory(PathBuf),
     /// See [`crate::BuildUserError`].
     #[error(transparent)]
     BuildUser(#[from] crate::BuildUserError),

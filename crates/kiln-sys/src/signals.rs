@@ -1,20 +1,42 @@
 //! Putting signals back to what a freshly started program may expect.
 
-use std::mem;
 use std::ptr;
+
+/// Signals of the kernel, real-time ones included.
+const LAST_SIGNAL: libc::c_int = 64;
+/// The size of the kernel's signal sets, in bytes.
+const SIGNAL_SET: usize = 8;
 
 /// Gives every signal its default action, and unblocks all.
 ///
-/// Signals that the kernel or the C library keep for themselves refuse this, which is as it should be.
+/// This goes past the C library, which would leave out the two signals that it keeps for threads: a parent may have
+/// ignored those too. SIGKILL and SIGSTOP refuse any change, which is as it should be.
 pub fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default action runs no code of this process, so no handler's assumptions can be violated.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's `struct sigaction` with zeros everywhere: default action, no flags, empty mask. Larger than on any
+    // architecture.
+    let default = [0_u64; 8];
+    for signal in 1..=LAST_SIGNAL {
+        // SAFETY: the kernel reads a `struct sigaction` from `default` and writes nothing; the default action runs no code
+        // of this process.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<libc::c_void>(),
+                SIGNAL_SET,
+            )
+        };
     }
-    // SAFETY: all-zero bytes are a valid `sigset_t`.
-    let mut none: libc::sigset_t = unsafe { mem::zeroed() };
-    // SAFETY: `none` is a live `sigset_t`.
-    unsafe { libc::sigemptyset(&mut none) };
-    // SAFETY: the mask is a live value, and the old one is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &none, ptr::null_mut()) };
+    let none = 0_u64;
+    // SAFETY: the kernel reads a signal set of the given size from `none`, and the old one is not asked for.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            ptr::from_ref(&none),
+            ptr::null_mut::<libc::c_void>(),
+            SIGNAL_SET,
+        )
+    };
 }

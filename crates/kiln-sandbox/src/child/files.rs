@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::Write;
 
+use kiln_fs::Component;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchmod, fchown, openat};
 use rustix::io::Errno;
 
 use super::at_path;
-use crate::directories::is_component;
 use crate::{Credentials, LaunchPlan, SetupError, SetupStage};
 
 /// Creates them. The builder can't have been in the directory yet, and nothing that exists is touched.
@@ -24,7 +24,7 @@ pub(super) fn place(plan: &LaunchPlan) -> Result<(), SetupError> {
     ))?;
     for file in &plan.files {
         let failed = at_path(SetupStage::Files, "cannot create the file", &file.name);
-        if !is_component(file.name.as_bytes()) {
+        if Component::new(file.name.as_bytes()).is_err() {
             return Err(failed(Errno::INVAL));
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;

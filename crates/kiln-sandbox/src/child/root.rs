@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use kiln_fs::Component;
 use kiln_sys::mounts::{MountAttributes, set_attributes};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, openat, readlinkat, statat, symlinkat};
 use rustix::io::Errno;
@@ -15,7 +16,6 @@ use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::at_path;
 use super::mount_point::{Kind, NewRoot, kind_of};
-use crate::directories::is_component;
 use crate::mounts::{Bind, FileSystemKind, MountOperation, mount_operations};
 use crate::{ByteString, Input, LaunchPlan, Sandbox, SetupError, SetupStage};
 
@@ -153,7 +153,7 @@ fn add_inputs(root: &NewRoot, store: &ByteString, inputs: &[Input]) -> Result<()
 
 fn add_input(store: BorrowedFd<'_>, input: &Input) -> Result<(), Errno> {
     let (name, source) = (input.name.as_path(), input.source.as_path());
-    if !is_component(input.name.as_bytes()) {
+    if Component::new(input.name.as_bytes()).is_err() {
         return Err(Errno::INVAL);
     }
     let status = statat(CWD, source, AtFlags::SYMLINK_NOFOLLOW)?;

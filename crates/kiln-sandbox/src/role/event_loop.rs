@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use kiln_sys::process::exit_now;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{getpid, set_child_subreaper};
 
@@ -31,6 +32,7 @@ pub(super) struct Surroundings<'a> {
 }
 
 const CONTROL: u64 = 0;
+const GUARDIAN: u64 = 1;
 const EVENTS_AT_ONCE: usize = 64;
 
 struct EventLoop<'a> {
@@ -64,10 +66,14 @@ fn prepare<'a>(
     guardian: BorrowedFd<'_>,
     pid_namespace: bool,
 ) -> Result<EventLoop<'a>, Errno> {
-    super::die_with(guardian)?;
+    if pid_namespace {
+        // The kernel takes all builders along.
+        super::die_with(guardian)?;
+    }
     set_child_subreaper(Some(getpid()))?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, control, EventData::new_u64(CONTROL), EventFlags::IN)?;
+    epoll::add(&epoll, guardian, EventData::new_u64(GUARDIAN), EventFlags::IN)?;
     let surroundings = Surroundings {
         null,
         launcher: pidfd_of_self().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
@@ -88,21 +94,38 @@ impl EventLoop<'_> {
                 result => result?.0.iter().map(|event| event.data.u64()).collect::<Vec<_>>(),
             };
             for token in ready {
-                if token == CONTROL {
+                if token == GUARDIAN {
+                    return self.end_builds();
+                } else if token == CONTROL {
                     match request::receive(self.control)? {
-                        Incoming::Closed => return Ok(()),
+                        Incoming::Closed => return self.end_builds(),
                         Incoming::Request(request, descriptors) => self.answer(request, descriptors),
                         Incoming::Malformed(reason, descriptors) => refuse(descriptors, reason),
                     }
                 } else if token % 2 == 0 {
                     self.process_ended(token / 2);
                 } else if let Some(build) = self.builds.get_mut(&(token / 2)) {
-                    // The engine's only word is to kill, and its silence for good means the same.
+                    // The engine will say nothing more: it wants the build killed, or is gone.
                     build.kill();
                     let _ = epoll::delete(&self.epoll, build.status());
                 }
             }
         }
+    }
+
+    /// Kills all builds, and waits for their ends. The end of a PID namespace's init does that by itself.
+    fn end_builds(mut self) -> Result<(), Errno> {
+        if self.surroundings.pid_namespace {
+            return Ok(());
+        }
+        self.builds.values_mut().for_each(Build::kill);
+        while let Some((number, build)) = self.builds.first_key_value() {
+            let number = *number;
+            let mut polled = [PollFd::from_borrowed_fd(build.process(), PollFlags::IN)];
+            while let Err(Errno::INTR) = poll(&mut polled, None) {}
+            self.process_ended(number);
+        }
+        Ok(())
     }
 
     fn answer(&mut self, request: Request, descriptors: Vec<OwnedFd>) {
@@ -129,8 +152,12 @@ impl EventLoop<'_> {
         let watched =
             epoll::add(&self.epoll, build.process(), EventData::new_u64(number * 2), EventFlags::IN)
                 .and_then(|()| {
-                    let interest = EventFlags::IN | EventFlags::RDHUP;
-                    epoll::add(&self.epoll, build.status(), EventData::new_u64(number * 2 + 1), interest)
+                    epoll::add(
+                        &self.epoll,
+                        build.status(),
+                        EventData::new_u64(number * 2 + 1),
+                        EventFlags::RDHUP,
+                    )
                 });
         if let Err(errno) = watched {
             // Without a watch nobody would learn of its end. Ending is what takes it down for sure.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kiln_sys::process::{Namespaces, clone_process, kill_everything, reap};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 use rustix::thread::{Uid, set_thread_res_uid};
 
 /// How long a killed process may take to be gone. One that waits for a dead device takes for ever.
@@ -53,6 +53,8 @@ pub(super) fn kill_user(uid: u32) -> Result<(), Errno> {
         loop {
             match kill_everything() {
                 Err(Errno::SRCH) => return 0,
+                // What its parent has not collected yet still counts for the kernel, but has nothing left.
+                _ if !has_living_processes(uid) => return 0,
                 // There were some. They may have multiplied meanwhile.
                 _ if Instant::now() > deadline => return 1,
                 _ => sleep(Duration::from_millis(1)),
@@ -64,5 +66,49 @@ pub(super) fn kill_user(uid: u32) -> Result<(), Errno> {
     match reap(Some(killer.pid))? {
         Some(reaped) if reaped.status == 0 => Ok(()),
         _ => Err(Errno::BUSY),
+    }
+}
+
+/// Is there a process of this user, other than this one, that has not ended yet?
+fn has_living_processes(uid: u32) -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else { return true };
+    let own = getpid().as_raw_nonzero().get();
+    entries.filter_map(Result::ok).any(|entry| {
+        let number = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        if number.is_none_or(|number| number == own) {
+            return false;
+        }
+        fs::read_to_string(entry.path().join("status")).is_ok_and(|status| is_living_process_of(uid, &status))
+    })
+}
+
+/// From the contents of a `/proc/PID/status` file.
+fn is_living_process_of(uid: u32, status: &str) -> bool {
+    let field = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+        value.split_ascii_whitespace().next()
+    };
+    let ended = matches!(field("State:"), Some("Z" | "X"));
+    !ended && field("Uid:").and_then(|real| real.parse().ok()) == Some(uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zombies_and_other_users_do_not_count() {
+        let status =
+            |state: &str, uid: u32| format!("Name:\tx\nState:\t{state}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n");
+        assert!(is_living_process_of(7, &status("S (sleeping)", 7)));
+        assert!(!is_living_process_of(7, &status("Z (zombie)", 7)));
+        assert!(!is_living_process_of(7, &status("S (sleeping)", 8)));
+        assert!(!is_living_process_of(7, ""));
+    }
+
+    #[test]
+    fn living_processes_are_found() {
+        assert!(has_living_processes(0), "there is always the init of the system");
+        assert!(!has_living_processes(4_000_000_000));
     }
 }

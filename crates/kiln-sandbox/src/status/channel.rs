@@ -9,7 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown,
+    socketpair,
 };
 
 use super::{Report, StatusMessage};
@@ -92,8 +93,9 @@ impl StatusChannel {
 
     /// Asks the launcher to kill the build with all its processes. `Exited` follows when they are gone.
     pub fn kill(&self) {
-        // If the launcher is gone, so is the build. If its queue is full, the request is in there many times already.
-        let _ = rustix::net::send(&self.socket, b"k", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        // Saying nothing more is the request: a word that the launcher hasn't read when it closes its end would make
+        // the kernel drop what it has said. If it is gone, so is the build.
+        let _ = shutdown(&self.socket, Shutdown::Write);
     }
 
     pub(crate) fn receive_report(&self) -> Result<RawReceipt, SandboxError> {

@@ -1,0 +1,119 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+
+fn mode(path: impl AsRef<Path>) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn x3_the_chroot_directory_is_the_engines_and_open_inside() {
+    let store = tempfile::tempdir().unwrap();
+    let chroot = ChrootDirectory::create(store.path(), b"x.drv.chroot", &Credentials::Caller).unwrap();
+    assert_eq!(chroot.path(), store.path().join("x.drv.chroot"));
+    assert_eq!(mode(chroot.path()), 0o700);
+    assert_eq!(mode(chroot.store()), 0o1775);
+    assert_eq!(mode(chroot.temporary_directory()), 0o1777);
+    chroot.remove().unwrap();
+    assert_eq!(fs::read_dir(store.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn x3_leftovers_go_first_and_links_are_not_followed() {
+    let store = tempfile::tempdir().unwrap();
+    let outside = store.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "").unwrap();
+    symlink(&outside, store.path().join("x.chroot")).unwrap();
+    let chroot = ChrootDirectory::create(store.path(), b"x.chroot", &Credentials::Caller).unwrap();
+    fs::write(chroot.store().join("output"), "").unwrap();
+    // As after a crash.
+    std::mem::forget(chroot);
+    let chroot = ChrootDirectory::create(store.path(), b"x.chroot", &Credentials::Caller).unwrap();
+    assert_eq!(fs::read_dir(chroot.store()).unwrap().count(), 0);
+    assert!(outside.join("file").exists());
+    drop(chroot);
+    assert!(!store.path().join("x.chroot").exists());
+}
+
+#[test]
+fn b6_build_directories_are_numbered_and_the_builders_part_is_inside() {
+    let parent = tempfile::tempdir().unwrap();
+    let first = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
+    let second = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
+    assert_eq!(first.path(), parent.path().join("nix-build-foo.drv-0/build"));
+    assert_eq!(second.path(), parent.path().join("nix-build-foo.drv-1/build"));
+    assert_eq!((mode(first.outer()), mode(first.path())), (0o700, 0o700));
+    first.remove().unwrap();
+    let again = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
+    assert_eq!(again.outer(), parent.path().join("nix-build-foo.drv-0"));
+}
+
+#[test]
+fn b6_the_builders_part_belongs_to_the_build_user() {
+    if !geteuid().is_root() {
+        eprintln!("NOT TESTED, because only root can do it: giving a directory to a build user");
+        return;
+    }
+    let parent = tempfile::tempdir().unwrap();
+    let user = Credentials::BuildUser { uid: 31_001, gid: 31_000, supplementary_groups: vec![] };
+    let directory = BuildDirectory::create(parent.path(), b"foo.drv", &user).unwrap();
+    let (outer, inner) = (fs::metadata(directory.outer()).unwrap(), fs::metadata(directory.path()).unwrap());
+    assert_eq!((outer.uid(), inner.uid(), inner.gid()), (0, 31_001, 31_000));
+    let chroot = ChrootDirectory::create(parent.path(), b"foo.drv.chroot", &user).unwrap();
+    let store = fs::metadata(chroot.store()).unwrap();
+    assert_eq!((store.uid(), store.gid()), (0, 31_000));
+}
+
+#[test]
+fn d19_a_kept_directory_can_be_read_and_survives() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
+    fs::write(directory.path().join("evidence"), "").unwrap();
+    let kept = directory.keep().unwrap();
+    assert_eq!(mode(&kept), 0o755);
+    assert!(kept.join("evidence").exists());
+    assert_eq!(remove_leftovers(parent.path()).unwrap(), 0);
+    assert!(kept.exists());
+}
+
+#[test]
+fn leftovers_of_dead_engines_are_removed_and_nothing_else() {
+    let parent = tempfile::tempdir().unwrap();
+    let alive = BuildDirectory::create(parent.path(), b"alive", &Credentials::Caller).unwrap();
+    // As a crash leaves it: the directory without anyone who holds the lock.
+    let dead = parent.path().join("nix-build-dead-0");
+    fs::create_dir_all(dead.join("build/deep/tree")).unwrap();
+    fs::write(dead.join(LOCK), "").unwrap();
+    // As real Nix makes them.
+    fs::create_dir_all(parent.path().join("nix-build-other-0/build")).unwrap();
+    assert_eq!(remove_leftovers(parent.path()).unwrap(), 1);
+    assert!(!dead.exists() && alive.path().exists());
+    assert!(parent.path().join("nix-build-other-0").exists());
+    assert_eq!(remove_leftovers(&parent.path().join("missing")).unwrap(), 0);
+}
+
+#[test]
+fn a_directory_that_others_can_replace_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let open = parent.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    for build_dir in [open.clone(), open.join("builds")] {
+        let error = BuildDirectory::create(&build_dir, b"x", &Credentials::Caller).unwrap_err();
+        assert!(
+            matches!(&error, SandboxError::UnsafeDirectory(path) if *path == open.canonicalize().unwrap())
+        );
+    }
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
+    BuildDirectory::create(&open, b"x", &Credentials::Caller).unwrap();
+}
+
+#[test]
+fn names_that_are_paths_are_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    for name in [&b"../x"[..], b"", b".", b"a/b", b"a\0"] {
+        assert!(ChrootDirectory::create(parent.path(), name, &Credentials::Caller).is_err());
+    }
+    assert!(BuildDirectory::create(parent.path(), b"a/b", &Credentials::Caller).is_err());
+}
