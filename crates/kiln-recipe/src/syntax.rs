@@ -1,7 +1,7 @@
 //! What a recipe says, read but not yet checked against itself: each value with its place in the text.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use kiln_derivation::Addressing;
 use kiln_store_path::{OutputName, StorePathName};
@@ -65,9 +65,9 @@ pub(crate) struct Outputs {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults {
     pub(crate) system: Option<String>,
-    pub(crate) builder: Option<Rc<Spanned<Value>>>,
-    pub(crate) args: Option<Rc<[Spanned<Value>]>>,
-    pub(crate) env: BTreeMap<String, Rc<Spanned<Value>>>,
+    pub(crate) builder: Option<Arc<Spanned<Value>>>,
+    pub(crate) args: Option<Arc<[Spanned<Value>]>>,
+    pub(crate) env: BTreeMap<String, Arc<Spanned<Value>>>,
     pub(crate) structured: bool,
 }
 
@@ -79,12 +79,12 @@ pub(crate) struct DerivationDeclaration {
     pub(crate) name: StorePathName,
     /// The host's system if the recipe says nothing.
     pub(crate) system: Option<String>,
-    pub(crate) builder: Rc<Spanned<Value>>,
-    pub(crate) args: Rc<[Spanned<Value>]>,
+    pub(crate) builder: Arc<Spanned<Value>>,
+    pub(crate) args: Arc<[Spanned<Value>]>,
     pub(crate) outputs: Outputs,
     pub(crate) addressing: Option<StatedAddressing>,
     pub(crate) structured: bool,
-    pub(crate) env: BTreeMap<String, Rc<Spanned<Value>>>,
+    pub(crate) env: BTreeMap<String, Arc<Spanned<Value>>>,
 }
 
 /// A whole recipe.

@@ -1,7 +1,7 @@
 //! Derivations: `[derivation.NAME]`, and `[defaults]` for all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use kiln_derivation::Addressing;
 use kiln_hash::{Algorithm, Hash};
@@ -37,7 +37,7 @@ const RESERVED: [&str; 13] = [
     "__ignoreNulls",
 ];
 
-type Environment = BTreeMap<String, Rc<Spanned<Value>>>;
+type Environment = BTreeMap<String, Arc<Spanned<Value>>>;
 
 impl<'t> Parser<'t> {
     /// Reads `[defaults]`.
@@ -49,7 +49,7 @@ impl<'t> Parser<'t> {
     /// The attributes that can stand in both tables.
     fn common(&mut self, attributes: &Attributes<'_, 't>) -> Result<Defaults, Mistake> {
         let builder = match attributes.get("builder") {
-            Some((_, value)) => Some(Rc::new(self.value(attributes, "builder", value)?)),
+            Some((_, value)) => Some(Arc::new(self.value(attributes, "builder", value)?)),
             None => None,
         };
         let args = match attributes.get("args") {
@@ -68,7 +68,10 @@ impl<'t> Parser<'t> {
         if let Some((_, value)) = attributes.get("env") {
             for (key, value) in attributes.table("env", value)? {
                 check_variable(attributes, key)?;
-                env.insert(key.get_ref().to_string(), Rc::new(self.value(attributes, key.get_ref(), value)?));
+                env.insert(
+                    key.get_ref().to_string(),
+                    Arc::new(self.value(attributes, key.get_ref(), value)?),
+                );
             }
         }
         Ok(Defaults {
@@ -132,7 +135,7 @@ impl Defaults {
     pub(super) fn count(&self) -> usize {
         let mut count = 0;
         let args = self.args.as_deref().unwrap_or_default().iter();
-        let own = self.builder.iter().chain(self.env.values()).map(Rc::as_ref);
+        let own = self.builder.iter().chain(self.env.values()).map(Arc::as_ref);
         for value in args.chain(own) {
             visit(value, |value| {
                 count += match value.get_ref() {
