@@ -46,10 +46,6 @@ impl Entries {
         self.places.sort_unstable_by(|a, b| name(a).cmp(name(b)));
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.places.len()
-    }
-
     pub(crate) fn get(&self, index: usize) -> Option<(&CStr, FileType)> {
         let place = self.places.get(index)?;
         self.name(place).map(|name| (name, place.kind))

@@ -19,19 +19,35 @@
 
 pub mod canonical;
 mod component;
+mod copy;
+mod delete;
 mod directory;
 pub mod dump;
 mod entries;
 mod error;
+mod path_locks;
 mod pipeline;
+mod rename;
+mod restore;
 mod scan;
+mod size;
 mod status;
+mod sync;
+mod temp_roots;
 mod walk;
 
 pub use canonical::{Canonicaliser, HardLinks, Ownership, check_not_suspicious};
 pub use component::{Component, InvalidComponent};
+pub use copy::copy_tree;
+pub use delete::delete_tree;
 pub use directory::Directory;
 pub use dump::{FileHash, dump};
 pub use error::{Error, Result};
+pub use path_locks::PathLocks;
+pub use rename::rename_new;
+pub use restore::{CaseHack, RestoreOptions, Restorer, restore};
 pub use scan::{TreeFacts, hash_tree, scan_output};
+pub use size::{TreeSize, tree_size};
 pub use status::{Identity, Kind, Status};
+pub use sync::sync_tree;
+pub use temp_roots::TempRoots;

@@ -1,0 +1,66 @@
+//! How much a tree takes.
+
+use crate::component::Component;
+use crate::directory::Directory;
+use crate::error::{During as _, Result};
+use crate::status::{Identity, Status};
+use crate::walk::{Place, Visitor, walk};
+use std::collections::HashSet;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+
+/// What a tree takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TreeSize {
+    /// Lengths of all files and links together, in bytes; a file with several links in the tree counts once.
+    pub bytes: u64,
+    /// Files, links and directories, each link of a file for itself.
+    pub nodes: u64,
+}
+
+/// Measures the tree `name` in `directory`.
+///
+/// # Errors
+/// If something can't be looked at, or is no kind of file that a store has.
+pub fn tree_size(directory: &Directory, name: &Component) -> Result<TreeSize> {
+    let path = directory.path().as_os_str().as_bytes();
+    let mut measure = Measure::default();
+    walk(&Place::new(directory.as_fd(), name.as_c_str(), path), &mut measure)?;
+    Ok(measure.size)
+}
+
+#[derive(Default)]
+struct Measure {
+    size: TreeSize,
+    linked: HashSet<Identity>,
+}
+
+impl Measure {
+    fn file(&mut self, place: &Place<'_>) -> Result<()> {
+        let status = Status::at(place.directory, place.name).during("look at", || place.path())?;
+        self.size.nodes += 1;
+        if status.links == 1 || self.linked.insert(status.identity) {
+            self.size.bytes = self.size.bytes.saturating_add(status.size);
+        }
+        Ok(())
+    }
+}
+
+impl Visitor for Measure {
+    fn enter(&mut self, _: &Place<'_>, _: BorrowedFd<'_>) -> Result<()> {
+        self.size.nodes += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self, _: BorrowedFd<'_>, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn regular(&mut self, place: &Place<'_>) -> Result<()> {
+        self.file(place)
+    }
+
+    fn symlink(&mut self, place: &Place<'_>) -> Result<()> {
+        self.file(place)
+    }
+}
