@@ -38,6 +38,9 @@ pub enum Problem {
     /// With its defaults filled in, the recipe would be much larger than its text.
     #[error("with the defaults filled in, the derivations have more than {0} values")]
     TooManyValues(usize),
+    /// A derivation with a great many outputs.
+    #[error("a derivation has more than {0} outputs")]
+    TooManyOutputs(usize),
     /// A key that means nothing where it is.
     #[error("{place} has no attribute '{key}'")]
     UnknownAttribute {

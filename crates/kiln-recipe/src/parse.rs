@@ -1,6 +1,7 @@
 //! From the text of a recipe to its [`Document`]: TOML, then what each table says. What names refer to is looked at
 //! later ([`crate::resolve`]).
 
+mod addressing;
 mod attributes;
 mod derivation;
 mod nesting;

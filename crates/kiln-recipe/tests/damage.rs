@@ -178,6 +178,19 @@ fn defaults_do_not_multiply_without_bound() {
 }
 
 #[test]
+fn many_outputs_and_references_to_them_are_bounded() {
+    let recipe = |outputs: usize| {
+        let names: String = (0..outputs).map(|index| format!("'o{index}',")).collect();
+        let references = format!("${{x.o{}}}", outputs - 1).repeat(20_000);
+        format!(
+            "[derivation]\nx = {{ builder = 'x', outputs = [{names}] }}\ny = {{ builder = '{references}' }}\n"
+        )
+    };
+    assert_eq!(read(recipe(1_000).as_bytes()).unwrap(), 2);
+    assert!(matches!(read(recipe(1_001).as_bytes()).unwrap_err().problem(), Problem::TooManyOutputs(_)));
+}
+
+#[test]
 fn huge_names_and_strings_make_short_messages() {
     let long = "n".repeat(200_000);
     for text in [

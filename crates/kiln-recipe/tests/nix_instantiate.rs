@@ -51,7 +51,13 @@ fn compare(case: &str) {
         "builtins.mapAttrs (_: made: builtins.unsafeDiscardStringContext made.drvPath) (import {}/default.nix)",
         directory.display()
     );
-    let options = ["--extra-experimental-features", "ca-derivations", "--eval", "--strict", "--json"];
+    let options = [
+        "--extra-experimental-features",
+        "ca-derivations impure-derivations",
+        "--eval",
+        "--strict",
+        "--json",
+    ];
     let printed = nix
         .run("nix-instantiate", options.into_iter().chain(["--read-write-mode", "-E", expression.as_str()]));
     let expected: BTreeMap<String, String> = serde_json::from_str(&printed).unwrap();

@@ -3,17 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_derivation::Addressing;
-use kiln_hash::{Algorithm, Hash};
-use kiln_store_path::{ContentAddressMethod, OutputName};
+use kiln_store_path::OutputName;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::Parser;
+use super::addressing::read_addressing;
 use super::attributes::{Attributes, type_name};
 use crate::error::{Mistake, Problem};
 use crate::source_text::{Span, shown};
-use crate::syntax::{Defaults, DerivationDeclaration, Outputs, StatedAddressing, Value, visit};
+use crate::syntax::{Defaults, DerivationDeclaration, Outputs, Value, visit};
 
 /// Attributes that derivations and defaults have.
 const COMMON: [&str; 5] = ["system", "builder", "args", "env", "structuredAttrs"];
@@ -36,6 +35,9 @@ const RESERVED: [&str; 13] = [
     "__impure",
     "__ignoreNulls",
 ];
+
+/// How many outputs a derivation may have; they are looked for one by one.
+const MAX_OUTPUTS: usize = 1_000;
 
 type Environment = BTreeMap<String, Arc<Spanned<Value>>>;
 
@@ -173,23 +175,25 @@ fn check_environment(
     outputs: &Outputs,
     structured: bool,
 ) -> Result<(), Mistake> {
-    for (name, value) in env {
-        let reason = if outputs.names.iter().any(|output| output.as_str() == name) {
-            "it holds the path of the output with this name"
-        } else if !structured && name.is_empty() {
-            "a variable needs a name"
-        } else if !structured && name.contains('=') {
-            "no environment variable has '=' in its name"
-        } else {
-            continue;
-        };
+    let invalid = |name: &str, value: &Spanned<Value>, reason| {
         let problem = Problem::InvalidVariable { place: attributes.place.clone(), name: shown(name), reason };
-        return Err(Mistake::new(problem, value.span()));
+        Mistake::new(problem, value.span())
+    };
+    for output in &outputs.names {
+        if let Some(value) = env.get(output.as_str()) {
+            return Err(invalid(output.as_str(), value, "it holds the path of the output with this name"));
+        }
     }
     if structured {
         return Ok(());
     }
     for (name, value) in env {
+        if name.is_empty() {
+            return Err(invalid(name, value, "a variable needs a name"));
+        }
+        if name.contains('=') {
+            return Err(invalid(name, value, "no environment variable has '=' in its name"));
+        }
         let mut table = None;
         visit(value, |value| {
             if let Value::Table(_) = value.get_ref() {
@@ -234,107 +238,11 @@ fn read_outputs(attributes: &Attributes<'_, '_>, derivation: &str) -> Result<Out
         }
         names.push(name);
     }
+    if names.len() > MAX_OUTPUTS {
+        return Err(Mistake::new(Problem::TooManyOutputs(MAX_OUTPUTS), list.span()));
+    }
     if names.is_empty() {
         return Err(Mistake::new(Problem::NoOutputs(derivation.to_owned()), list.span()));
     }
     Ok(Outputs { names, stated: true })
-}
-
-/// How the outputs get their paths, if not by the derivation.
-fn read_addressing(
-    attributes: &Attributes<'_, '_>,
-    derivation: &str,
-    outputs: &Outputs,
-) -> Result<Option<StatedAddressing>, Mistake> {
-    let hash = attributes.string("outputHash")?;
-    let algorithm = attributes.string("outputHashAlgo")?;
-    let mode = attributes.string("outputHashMode")?;
-    let known_algorithm = algorithm.as_ref().map(|name| read_algorithm(attributes, name)).transpose()?;
-    if let Some(mode) = &mode {
-        check_mode(attributes, mode)?;
-    }
-    let mut ways = Vec::new();
-    if let Some((key, _)) = attributes.get("outputHash") {
-        ways.push(("outputHash", key.span()));
-    }
-    for way in ["contentAddressed", "impure"] {
-        if let Some((key, _)) = attributes.get(way).filter(|_| attributes.boolean(way).unwrap_or(true)) {
-            attributes.boolean(way)?;
-            ways.push((way, key.span()));
-        }
-    }
-    let (way, at) = match ways.as_slice() {
-        [] => {
-            let stray = ["outputHashAlgo", "outputHashMode"].iter().find_map(|key| attributes.get(key));
-            return match stray {
-                None => Ok(None),
-                Some((key, _)) => Err(Mistake {
-                    at: Some(key.span()),
-                    ..attributes
-                        .missing("outputHash")
-                        .help("without a hash, its algorithm and mode say nothing")
-                }),
-            };
-        }
-        [one] => one.clone(),
-        [(one, _), (other, at), ..] => {
-            let problem = Problem::Conflict { place: attributes.place.clone(), one, other };
-            return Err(Mistake::new(problem, at.clone()));
-        }
-    };
-    let [algorithm, mode] = [algorithm, mode].map(|text| text.map(Spanned::into_inner));
-    let addressing = match (way, hash) {
-        ("outputHash", Some(hash)) => {
-            check_fixed(&hash, known_algorithm, derivation, outputs, attributes)?;
-            Addressing::Fixed { hash: hash.into_inner(), algorithm, mode }
-        }
-        ("impure", _) => Addressing::Impure { algorithm, mode },
-        _ => Addressing::Floating { algorithm, mode },
-    };
-    Ok(Some(StatedAddressing { at, addressing }))
-}
-
-fn read_algorithm(attributes: &Attributes<'_, '_>, name: &Spanned<String>) -> Result<Algorithm, Mistake> {
-    name.get_ref().parse().map_err(|_| {
-        let problem = Problem::WrongValue {
-            what: attributes.what("outputHashAlgo"),
-            expected: "'sha256', 'sha512', 'sha1', 'md5' or 'blake3'",
-            found: shown(name.get_ref()),
-        };
-        Mistake::new(problem, name.span())
-    })
-}
-
-fn check_mode(attributes: &Attributes<'_, '_>, mode: &Spanned<String>) -> Result<(), Mistake> {
-    if ContentAddressMethod::from_name(mode.get_ref()).is_some() {
-        return Ok(());
-    }
-    let problem = Problem::WrongValue {
-        what: attributes.what("outputHashMode"),
-        expected: "'flat', 'recursive', 'nar', 'text' or 'git'",
-        found: shown(mode.get_ref()),
-    };
-    Err(Mistake::new(problem, mode.span()))
-}
-
-fn check_fixed(
-    hash: &Spanned<String>,
-    algorithm: Option<Algorithm>,
-    derivation: &str,
-    outputs: &Outputs,
-    attributes: &Attributes<'_, '_>,
-) -> Result<(), Mistake> {
-    // An empty hash stands for one that is not known yet; its algorithm must be.
-    if !(hash.get_ref().is_empty() && algorithm.is_some()) {
-        Hash::parse_any(hash.get_ref(), algorithm).map_err(|error| {
-            Mistake::new(error, hash.span()).help(
-                "to be told the right hash by the first build, write outputHash = \"\" and outputHashAlgo = \"sha256\"",
-            )
-        })?;
-    }
-    if matches!(outputs.names.as_slice(), [name] if name.is_out()) {
-        return Ok(());
-    }
-    let at = attributes.get("outputs").map_or(attributes.at.clone(), |(_, list)| list.span());
-    Err(Mistake::new(Problem::FixedOutputs(derivation.to_owned()), at))
 }

@@ -16,6 +16,20 @@ let
     };
 
     user-of-user.user = "${all.user}";
+
+    impure = {
+      __impure = true;
+      outputHashAlgo = "sha256";
+      outputHashMode = "recursive";
+      args = [ "-c" "date > $out" ];
+    };
+
+    user-of-impure = {
+      __contentAddressed = true;
+      outputHashAlgo = "sha512";
+      outputHashMode = "flat";
+      impure = "${all.impure}";
+    };
   };
 in
 all
