@@ -147,7 +147,7 @@ pub enum Problem {
     #[error("{0} has the character NUL, which no environment variable, argument or path can hold")]
     Nul(String),
     /// A text between `${` and `}` that is no reference.
-    #[error("{0}")]
+    #[error(transparent)]
     Interpolation(#[from] InvalidReference),
     /// A reference to a derivation that is not in the recipe.
     #[error("no derivation is named '{0}'")]
@@ -175,7 +175,7 @@ pub enum Problem {
         error: InvalidPattern,
     },
     /// A hash that cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Hash(#[from] ParseHashError),
     /// Attributes that make no derivation together.
     #[error("derivation '{derivation}': {error}")]
@@ -319,8 +319,5 @@ impl fmt::Display for RecipeError {
     }
 }
 
-impl Error for RecipeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.problem.source()
-    }
-}
+// Its message holds that of what caused it, so there is no source to be shown besides.
+impl Error for RecipeError {}
