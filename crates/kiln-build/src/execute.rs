@@ -1,0 +1,9 @@
+//! From a plan to the end of its builder.
+
+mod failure;
+mod supervise;
+mod workspace;
+
+pub(crate) use failure::{Ending, LOW_DISK_SPACE, builder_failure};
+pub(crate) use supervise::{Execution, SuperviseError};
+pub(crate) use workspace::Workspace;

@@ -1,0 +1,130 @@
+//! The way of one derivation: load → check outputs → realise inputs → build → register.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kiln_derivation::Derivation;
+use kiln_events::{BuildResult, BuildStatus};
+use kiln_store_path::{OutputName, OutputsSpec, StorePath};
+
+use super::outcome::{Outcome, OutcomeKind, SharedOutcome};
+use super::wanted::Wanted;
+use crate::engine::Core;
+use crate::error::Failure;
+use crate::goal::failures::FailedGoal;
+use crate::goal::inputs::{InputFailure, realise_inputs};
+
+/// A derivation that is under way, and what is known of it.
+pub(crate) struct Target {
+    pub(crate) path: StorePath,
+    pub(crate) derivation: Arc<Derivation>,
+    /// Paths of all outputs.
+    pub(crate) outputs: BTreeMap<OutputName, StorePath>,
+}
+
+/// Makes the wanted outputs of a derivation valid.
+pub(crate) async fn derivation_goal(core: Arc<Core>, path: StorePath, wanted: Arc<Wanted>) -> SharedOutcome {
+    let mut because_of = Vec::new();
+    let outcome = match realise(&core, &path, &wanted).await {
+        Ok(outcome) => outcome,
+        Err(GoalError::Failed(failure)) => Outcome::failure(OutcomeKind::Failed, failure.into_result()),
+        Err(GoalError::Inputs(InputFailure { failure, failed })) => {
+            because_of = failed;
+            Outcome::failure(OutcomeKind::Failed, failure.into_result())
+        }
+        Err(GoalError::Built(result)) => Outcome::failure(OutcomeKind::Failed, *result),
+    };
+    if outcome.kind != OutcomeKind::Success {
+        core.failures.add(path, FailedGoal { result: outcome.result.clone(), because_of });
+    }
+    Arc::new(outcome)
+}
+
+/// How a goal fails: by itself, because of its inputs, or in a build that has more to tell.
+pub(super) enum GoalError {
+    Failed(Failure),
+    Inputs(InputFailure),
+    Built(Box<BuildResult>),
+}
+
+impl<E: Into<Failure>> From<E> for GoalError {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+async fn realise(core: &Arc<Core>, path: &StorePath, wanted: &Wanted) -> Result<Outcome, GoalError> {
+    let target = load(core, path).await?;
+    loop {
+        let outputs = wanted.outputs();
+        if !all_valid(core, &target, &outputs).await? {
+            break;
+        }
+        if wanted.decide(&outputs) {
+            return Ok(already_valid(core, &target, &outputs));
+        }
+    }
+    wanted.want_all();
+    let expected = core.counters.expect_build();
+    realise_inputs(core, &target).await.map_err(GoalError::Inputs)?;
+    super::build::build(core, target, expected).await
+}
+
+/// The derivation, which must be valid, and which a collector now spares with all its outputs (D1).
+pub(crate) async fn load(core: &Core, path: &StorePath) -> Result<Target, Failure> {
+    let store_dir = core.store_dir();
+    core.store.add_temp_roots(vec![path.clone()]).await?;
+    if !core.store.is_valid(path).await? {
+        let message = format!("cannot build missing derivation '{}'", store_dir.display(path));
+        return Err(Failure::new(BuildStatus::MiscFailure, message));
+    }
+    let derivation = core.store.read_derivation(path).await?;
+    let outputs: BTreeMap<OutputName, StorePath> =
+        derivation.known_output_paths().map(|(name, path)| (name.clone(), path.clone())).collect();
+    if outputs.len() != derivation.outputs.len() {
+        let message = format!(
+            "derivation '{}' has outputs whose paths are known only after its build (content-addressed or deferred), which \
+             cannot be built yet",
+            store_dir.display(path)
+        );
+        return Err(Failure::new(BuildStatus::InputRejected, message));
+    }
+    core.store.add_temp_roots(outputs.values().cloned().collect()).await?;
+    Ok(Target { path: path.clone(), derivation, outputs })
+}
+
+/// Whether all wanted outputs are valid (D2). Wanting one that the derivation lacks is an error.
+async fn all_valid(core: &Core, target: &Target, wanted: &OutputsSpec) -> Result<bool, GoalError> {
+    if let OutputsSpec::Names(names) = wanted {
+        let missing: Vec<&str> =
+            names.iter().filter(|name| !target.outputs.contains_key(*name)).map(OutputName::as_str).collect();
+        if !missing.is_empty() {
+            let message = format!(
+                "derivation '{}' does not have wanted outputs '{}'",
+                core.store_dir().display(&target.path),
+                missing.join("', '")
+            );
+            return Err(Failure::new(BuildStatus::MiscFailure, message).into());
+        }
+    }
+    let paths = target.outputs.iter().filter(|(name, _)| wanted.contains(name)).map(|(_, path)| path.clone());
+    let paths: std::collections::BTreeSet<StorePath> = paths.collect();
+    Ok(core.valid(&paths).await?.len() == paths.len())
+}
+
+fn already_valid(core: &Core, target: &Target, wanted: &OutputsSpec) -> Outcome {
+    let outputs: BTreeMap<OutputName, StorePath> = target
+        .outputs
+        .iter()
+        .filter(|(name, _)| wanted.contains(name))
+        .map(|(name, path)| (name.clone(), path.clone()))
+        .collect();
+    let result =
+        BuildResult { built_outputs: printed(core, &outputs), ..BuildResult::new(BuildStatus::AlreadyValid) };
+    Outcome::success(result, outputs)
+}
+
+/// Outputs as a result tells them.
+pub(super) fn printed(core: &Core, outputs: &BTreeMap<OutputName, StorePath>) -> BTreeMap<String, String> {
+    outputs.iter().map(|(name, path)| (name.to_string(), core.store_dir().print(path))).collect()
+}

@@ -1,0 +1,32 @@
+//! The build engine: from a request to registered outputs.
+//!
+//! The folders are the stages, in the order in which data flows through them:
+//!
+//! | folder | from → to |
+//! | --- | --- |
+//! | `request` | what a caller asks → goals → the answer |
+//! | `goal` | the way of one thing, from top to bottom; one goal per thing |
+//! | `plan` | a derivation and facts of its store → [`BuildPlan`], a value that can be printed |
+//! | `execute` | a plan → how its builder ended |
+//! | `log` | the builder's bytes → lines, activities, tail, log file |
+//! | `register` | what the builder left → valid outputs |
+//!
+//! An [`Engine`] serves any number of requests at once. What several of them want is built once, and goes on as long as
+//! one of them wants it. It needs a tokio runtime; nothing in it blocks one.
+
+mod counters;
+mod engine;
+mod error;
+mod execute;
+mod goal;
+mod leftovers;
+mod log;
+mod plan;
+mod register;
+mod request;
+mod slots;
+
+pub use engine::Engine;
+pub use error::{EngineError, Failure};
+pub use plan::{BuildPlan, PlannedOutput};
+pub use request::{BuildAnswer, BuildRequest, FailedDerivation, Missing, TargetResult};

@@ -1,0 +1,6 @@
+//! A builder's output, from bytes to lines, activities, the tail of an error message, and the stored log.
+
+mod builder_log;
+mod file;
+
+pub(crate) use builder_log::BuilderLog;

@@ -1,0 +1,83 @@
+//! Everything that is made of a builder's output.
+
+use std::path::PathBuf;
+
+use kiln_events::{
+    ActivityGuard, ActivityResult, BuilderActivities, Handling, LogLines, LogTail, RecordSource, Text,
+    Verbosity,
+};
+use kiln_settings::Settings;
+
+use super::file::LogFile;
+
+/// The tail of a log is kept to these many bytes, however long its lines are.
+const TAIL_BYTES: usize = 64 << 10;
+
+/// The log of one round of a build.
+#[derive(Debug)]
+pub(crate) struct BuilderLog {
+    lines: LogLines,
+    told: Told,
+    file: Option<LogFile>,
+}
+
+/// Who is told about lines.
+#[derive(Debug)]
+struct Told {
+    activity: ActivityGuard,
+    records: BuilderActivities,
+    tail: LogTail,
+}
+
+/// What is left of a log.
+#[derive(Debug)]
+pub(crate) struct LogEnd {
+    pub(crate) tail: Vec<Text>,
+}
+
+impl BuilderLog {
+    /// A log whose lines are told on `activity`, and stored at `path` if the settings say so.
+    pub(crate) fn new(settings: &Settings, activity: ActivityGuard, path: PathBuf) -> Self {
+        let records = BuilderActivities::new(activity.sender().clone(), activity.id(), RecordSource::Builder);
+        let tail = LogTail::new(usize::try_from(settings.log_lines).unwrap_or(usize::MAX), TAIL_BYTES);
+        Self {
+            lines: LogLines::new(),
+            told: Told { activity, records, tail },
+            file: settings.keep_build_log.then(|| LogFile::new(path, settings.compress_build_log)),
+        }
+    }
+
+    /// Takes in what the builder wrote. Never waits.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        if let Some(file) = &mut self.file {
+            file.write(bytes);
+        }
+        self.lines.push(bytes, |line| self.told.line(line));
+    }
+
+    /// Ends the log and waits until it is stored. That it can't be is said, and no reason to fail a build.
+    pub(crate) async fn finish(mut self) -> LogEnd {
+        self.lines.finish(|line| self.told.line(line));
+        if let Some(file) = self.file
+            && let Err(error) = file.finish().await
+        {
+            self.told.activity.sender().warn(format!("the build log cannot be stored: {error}"));
+        }
+        LogEnd { tail: self.told.tail.lines().cloned().collect() }
+    }
+}
+
+impl Told {
+    fn line(&mut self, line: &[u8]) {
+        match self.records.handle(line) {
+            Handling::Handled => return,
+            Handling::LogLine => {}
+            Handling::Malformed(error) => {
+                let message = format!("from the derivation builder: {error}");
+                self.activity.sender().message(Verbosity::Warn, message);
+            }
+        }
+        self.tail.push(line);
+        self.activity.result(ActivityResult::BuildLogLine(line.into()));
+    }
+}

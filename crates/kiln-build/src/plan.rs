@@ -1,0 +1,9 @@
+//! From a derivation and what is known of its store to a plan: a value that says all that will be done, and that can be
+//! printed. Nothing here does I/O.
+
+mod build_plan;
+mod confinement;
+
+pub use build_plan::{BuildPlan, PlannedOutput};
+pub(crate) use build_plan::{Facts, PlanError, make_plan};
+pub(crate) use confinement::{Confined, is_confined};

@@ -1,0 +1,11 @@
+//! From what a builder left behind to valid outputs: collect, read once, check, move, register in one transaction.
+//!
+//! Everything here happens after the last process of the builder is gone. What is hashed is what is moved: the trees are
+//! made the engine's own first, and nobody else can reach the directory that they are in.
+
+mod checks;
+mod collect;
+mod fixed;
+mod outputs;
+
+pub(crate) use outputs::{RegisterError, Registration, discard, register};

@@ -1,0 +1,263 @@
+//! Making outputs valid, or refusing them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_derivation::{BuildOptions, Derivation};
+use kiln_events::BuildStatus;
+use kiln_fs::{Component, Directory, delete_tree, rename_new};
+use kiln_hash::Hash;
+use kiln_narinfo::PathInfo;
+use kiln_store::blocking;
+use kiln_store_path::{ContentAddress, OutputName, StorePath};
+
+use super::checks::{Infos, check_output, needs_closure};
+use super::collect::{Collect, CollectError, Collected, collect};
+use super::fixed::{FixedError, hash_output};
+use crate::engine::Core;
+use crate::error::Failure;
+use crate::leftovers::delete_leftovers;
+use crate::plan::PlannedOutput;
+
+/// What a successful builder left, and what the derivation says of it.
+#[derive(Debug)]
+pub(crate) struct Registration<'a> {
+    pub(crate) path: &'a StorePath,
+    pub(crate) derivation: &'a Arc<Derivation>,
+    pub(crate) options: &'a BuildOptions,
+    /// Paths of all outputs, also of those that were valid before.
+    pub(crate) output_paths: &'a BTreeMap<OutputName, StorePath>,
+    /// Those to register.
+    pub(crate) outputs: BTreeMap<OutputName, PlannedOutput>,
+    /// What they may refer to, besides each other.
+    pub(crate) inputs: &'a BTreeSet<StorePath>,
+    pub(crate) builder: Option<u32>,
+    pub(crate) copy_to: Option<PathBuf>,
+}
+
+/// Why outputs are not registered.
+#[derive(Debug)]
+pub(crate) enum RegisterError {
+    /// They are not what the derivation, or the store, allows.
+    Refused(BuildStatus, String),
+    /// The machine or the store failed.
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for RegisterError {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Registers the outputs: all of them, or none.
+pub(crate) async fn register(core: &Core, registration: Registration<'_>) -> Result<(), RegisterError> {
+    let referenceable =
+        registration.inputs.iter().chain(registration.output_paths.values()).cloned().collect();
+    let terms = Collect {
+        outputs: registration.outputs.clone(),
+        builder: registration.builder,
+        referenceable,
+        copy_to: registration.copy_to.clone(),
+        ignored_attributes: core.settings.ignored_acls.iter().cloned().collect(),
+    };
+    let collected = blocking(move || collect(&terms))
+        .await
+        .map_err(|error| refuse_collecting(core, &registration, error))?;
+    let (infos, collected) = describe(core, &registration, collected).await?;
+    check(core, &registration, &infos).await?;
+    publish(core, infos.into_values().collect(), collected).await
+}
+
+fn refuse_collecting(core: &Core, registration: &Registration<'_>, error: CollectError) -> RegisterError {
+    let derivation = core.store_dir().display(registration.path);
+    match error {
+        CollectError::Missing(path) => RegisterError::Refused(
+            BuildStatus::OutputRejected,
+            format!(
+                "builder for '{derivation}' failed to produce output path '{}'",
+                core.store_dir().display(&path)
+            ),
+        ),
+        CollectError::Files(error) => RegisterError::Refused(BuildStatus::OutputRejected, error.to_string()),
+    }
+}
+
+/// The metadata of each output, by its name. Checks the hash of a fixed output.
+async fn describe(
+    core: &Core,
+    registration: &Registration<'_>,
+    collected: BTreeMap<OutputName, Collected>,
+) -> Result<(BTreeMap<OutputName, PathInfo>, Vec<Collected>), RegisterError> {
+    let mut infos = BTreeMap::new();
+    let mut trees = Vec::new();
+    for (name, mut output) in collected {
+        let mut info = PathInfo::new(output.path.clone(), output.nar.hash, output.nar.size);
+        info.deriver = Some(registration.path.clone());
+        info.ultimate = true;
+        if !registration.options.unsafe_discard_references.contains(&name) {
+            info.references = std::mem::take(&mut output.references);
+        }
+        if let Some((stated, _)) = registration.derivation.fixed_output() {
+            output = check_fixed(core, registration, &mut info, output, *stated).await?;
+        }
+        core.sign(&mut info)?;
+        infos.insert(name, info);
+        trees.push(output);
+    }
+    Ok((infos, trees))
+}
+
+/// Compares a fixed output with what its derivation states. Content with another hash becomes valid under the path that
+/// this hash gives, so that it need not be made again, and fails the build.
+async fn check_fixed(
+    core: &Core,
+    registration: &Registration<'_>,
+    info: &mut PathInfo,
+    output: Collected,
+    stated: ContentAddress,
+) -> Result<Collected, RegisterError> {
+    let store_dir = core.store_dir();
+    let (output, hash) = blocking(move || {
+        let hash = hash_output(&output, stated.method, stated.hash.algorithm());
+        (output, hash)
+    })
+    .await;
+    let hash = hash.map_err(|error| match error {
+        FixedError::Files(error) => RegisterError::from(error),
+        FixedError::Read(error) => RegisterError::from(error),
+        refused @ (FixedError::NotFlat | FixedError::Method(_)) => RegisterError::Refused(
+            BuildStatus::OutputRejected,
+            format!("output path '{}' {refused}", store_dir.display(&info.path)),
+        ),
+    })?;
+    let address = ContentAddress { method: stated.method, hash };
+    let name = info.path.to_name();
+    let refused = |error: &dyn std::fmt::Display| {
+        RegisterError::Refused(
+            BuildStatus::OutputRejected,
+            format!("derivation '{}': {error}", store_dir.display(registration.path)),
+        )
+    };
+    let path = store_dir
+        .make_content_addressed_path(&name, &address, &info.split_references())
+        .map_err(|error| refused(&error))?;
+    info.content_address = Some(address);
+    if hash == stated.hash {
+        return Ok(output);
+    }
+    keep_mismatched(core, info.clone(), path, output).await?;
+    Err(RegisterError::Refused(BuildStatus::HashMismatch, mismatch(core, registration, stated.hash, hash)))
+}
+
+fn mismatch(core: &Core, registration: &Registration<'_>, specified: Hash, got: Hash) -> String {
+    format!(
+        "hash mismatch in fixed-output derivation '{}':\n  specified: {}\n     got:    {}",
+        core.store_dir().display(registration.path),
+        specified.sri(),
+        got.sri()
+    )
+}
+
+/// Makes content valid under the path of the hash that it really has, unless it is valid there already.
+async fn keep_mismatched(
+    core: &Core,
+    mut info: PathInfo,
+    path: StorePath,
+    output: Collected,
+) -> Result<(), RegisterError> {
+    core.store.add_temp_roots(vec![path.clone()]).await?;
+    let mut locks = core.store.lock_paths(vec![path.clone()], |_| {}).await?;
+    if !core.store.is_valid(&path).await? {
+        delete_leftovers(&core.store, BTreeSet::from([path.clone()])).await?;
+        let from = (output.directory, output.path);
+        info.path = path;
+        core.sign(&mut info)?;
+        move_into_store(core, from.0, from.1, info.path.clone()).await?;
+        core.store.register_valid_paths(vec![info]).await?;
+    }
+    locks.delete_on_release(true);
+    Ok(())
+}
+
+async fn check(
+    core: &Core,
+    registration: &Registration<'_>,
+    infos: &BTreeMap<OutputName, PathInfo>,
+) -> Result<(), RegisterError> {
+    let checked: Vec<_> = infos
+        .iter()
+        .filter_map(|(name, info)| Some((info, registration.options.output_checks.of(name)?)))
+        .collect();
+    let mut known: Infos = infos.values().map(|info| (info.path.clone(), info.clone())).collect();
+    if checked.iter().any(|(_, check)| needs_closure(check)) {
+        let references: BTreeSet<StorePath> =
+            infos.values().flat_map(|info| info.references.iter().cloned()).collect();
+        let registered: BTreeSet<StorePath> =
+            references.into_iter().filter(|path| !known.contains_key(path)).collect();
+        for path in core.closure(&registered).await? {
+            if let Some(info) = core.store.path_info(&path).await? {
+                known.insert(path, PathInfo::clone(&info));
+            }
+        }
+    }
+    for (info, check) in checked {
+        let outputs = registration.output_paths;
+        check_output(core.store_dir(), registration.derivation, outputs, info, check, &known)
+            .map_err(|error| RegisterError::Refused(BuildStatus::OutputRejected, error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Moves the outputs to their places and registers them together. If that fails, nothing of them stays.
+async fn publish(core: &Core, infos: Vec<PathInfo>, collected: Vec<Collected>) -> Result<(), RegisterError> {
+    let paths: BTreeSet<StorePath> = infos.iter().map(|info| info.path.clone()).collect();
+    let published = async {
+        for output in collected {
+            let path = output.path.clone();
+            move_into_store(core, output.directory, output.path, path).await?;
+        }
+        core.store.register_valid_paths(infos).await.map_err(|error| match error {
+            kiln_store::Error::Database(cycle @ kiln_database::Error::Cycle { .. }) => {
+                RegisterError::Refused(BuildStatus::OutputRejected, cycle.to_string())
+            }
+            error => error.into(),
+        })
+    };
+    let published = published.await;
+    if published.is_err() {
+        delete_leftovers(&core.store, paths).await?;
+    }
+    published
+}
+
+/// Moves a tree from the directory that the builder made it in to its place in the store, if it isn't there already.
+async fn move_into_store(
+    core: &Core,
+    from: Directory,
+    from_name: StorePath,
+    to_name: StorePath,
+) -> Result<(), RegisterError> {
+    let real_dir = core.real_dir().to_path_buf();
+    if from.path() == real_dir && from_name == to_name {
+        return Ok(());
+    }
+    blocking(move || {
+        let (old, new) = (Component::new(from_name.base_name())?, Component::new(to_name.base_name())?);
+        rename_new((&from, &old), (&Directory::open(real_dir)?, &new))
+    })
+    .await?;
+    Ok(())
+}
+
+/// Deletes what a failed builder left in the store itself.
+pub(crate) async fn discard(outputs: BTreeMap<OutputName, PlannedOutput>) -> Result<(), kiln_fs::Error> {
+    blocking(move || {
+        for output in outputs.values() {
+            delete_tree(&Directory::open(&output.directory)?, &Component::new(output.path.base_name())?)?;
+        }
+        Ok(())
+    })
+    .await
+}

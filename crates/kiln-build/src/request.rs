@@ -1,0 +1,9 @@
+//! Requests: what callers ask of the engine.
+
+mod answer;
+mod build_paths;
+mod plan;
+mod query_missing;
+
+pub use answer::{BuildAnswer, BuildRequest, FailedDerivation, TargetResult};
+pub use query_missing::Missing;

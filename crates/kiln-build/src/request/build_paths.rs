@@ -1,0 +1,156 @@
+//! Making a list of things valid (R1).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use kiln_events::{BuildResult, BuildStatus, exit_status};
+use kiln_store_path::{DerivedPath, OutputName, StorePath};
+
+use super::answer::{BuildAnswer, BuildRequest, FailedDerivation, TargetResult};
+use crate::engine::{Core, Engine};
+use crate::error::Failure;
+use crate::goal::{Outcome, OutcomeKind, SharedOutcome, path_goal};
+
+impl Engine {
+    /// Makes the targets valid. Never an error: what fails is in the answer.
+    ///
+    /// Without [`keep_going`](BuildRequest::keep_going), the first target that fails ends the request, and what nobody
+    /// else wants is cancelled. Dropping the future cancels it all (S12); [`Engine::idle`] then tells when nothing is left.
+    pub async fn build(&self, request: BuildRequest) -> BuildAnswer {
+        let core = &self.core;
+        let _remembering = core.failures.remember();
+        if let Some(failure) = self.no_slots_for(&request.targets).await {
+            return refused(&request, &failure);
+        }
+        let mut waiting: FuturesUnordered<_> = request
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(index, target)| {
+                let core = Arc::clone(core);
+                async move { (index, target_outcome(&core, target).await) }
+            })
+            .collect();
+        let mut outcomes: BTreeMap<usize, SharedOutcome> = BTreeMap::new();
+        while let Some((index, outcome)) = waiting.next().await {
+            let failed = outcome.kind != OutcomeKind::Success;
+            outcomes.insert(index, outcome);
+            if failed && !request.keep_going {
+                break;
+            }
+        }
+        drop(waiting);
+        self.idle().await;
+        answer(core, request, &outcomes)
+    }
+
+    /// Whether builds are needed that could never start (S11).
+    async fn no_slots_for(&self, targets: &[DerivedPath]) -> Option<Failure> {
+        if self.core.slots_for_builds > 0 {
+            return None;
+        }
+        match self.query_missing(targets).await {
+            Ok(missing) if !missing.will_build.is_empty() => Some(Failure::misc(format!(
+                "{} derivations need to be built, but neither local builds ('--max-jobs') nor remote builds ('--builders') are \
+                 enabled",
+                missing.will_build.len()
+            ))),
+            _ => None,
+        }
+    }
+}
+
+async fn target_outcome(core: &Arc<Core>, target: &DerivedPath) -> SharedOutcome {
+    match target {
+        DerivedPath::Opaque(path) => Arc::new(path_goal(core, path).await),
+        DerivedPath::Built { derivation, outputs } if derivation.outputs.is_empty() => {
+            let goal = core.want_derivation(&derivation.path, outputs.clone());
+            goal.result().await.unwrap_or_else(Outcome::lost)
+        }
+        DerivedPath::Built { .. } => {
+            let message = format!(
+                "'{}': derivations that are outputs of others (dynamic derivations) are not supported",
+                target.print(core.store_dir())
+            );
+            let failure = Failure::new(BuildStatus::InputRejected, message);
+            Arc::new(Outcome::failure(OutcomeKind::Failed, failure.into_result()))
+        }
+    }
+}
+
+fn answer(core: &Core, request: BuildRequest, outcomes: &BTreeMap<usize, SharedOutcome>) -> BuildAnswer {
+    let results: Vec<TargetResult> = request
+        .targets
+        .into_iter()
+        .enumerate()
+        .map(|(index, target)| {
+            let (result, outputs) = match outcomes.get(&index) {
+                Some(outcome) => (outcome.result.clone(), wanted(&target, &outcome.outputs)),
+                None => {
+                    let message = "cancelled, because another target failed";
+                    (BuildResult::failure(BuildStatus::MiscFailure, message), BTreeMap::new())
+                }
+            };
+            TargetResult { target, result, outputs }
+        })
+        .collect();
+    let failed = results.iter().filter(|result| !result.result.is_success());
+    let failures = failures(core, failed.filter_map(|result| derivation_of(&result.target)));
+    let statuses = results.iter().map(|result| result.result.status);
+    let exit_status = exit_status(statuses.chain(failures.iter().map(|failed| failed.result.status)));
+    BuildAnswer { results, failures, exit_status }
+}
+
+fn derivation_of(target: &DerivedPath) -> Option<StorePath> {
+    match target {
+        DerivedPath::Built { derivation, .. } => Some(derivation.path.clone()),
+        DerivedPath::Opaque(_) => None,
+    }
+}
+
+fn wanted(
+    target: &DerivedPath,
+    outputs: &BTreeMap<OutputName, StorePath>,
+) -> BTreeMap<OutputName, StorePath> {
+    match target {
+        DerivedPath::Built { outputs: wanted, .. } => outputs
+            .iter()
+            .filter(|(name, _)| wanted.contains(name))
+            .map(|(name, path)| (name.clone(), path.clone()))
+            .collect(),
+        DerivedPath::Opaque(_) => BTreeMap::new(),
+    }
+}
+
+/// All that failed, roots first.
+fn failures(core: &Core, targets: impl Iterator<Item = StorePath>) -> Vec<FailedDerivation> {
+    let mut failures: Vec<FailedDerivation> = core
+        .failures
+        .below(targets)
+        .into_iter()
+        .map(|(derivation, (goal, needed_by))| FailedDerivation {
+            derivation,
+            result: goal.result.clone(),
+            needed_by: needed_by.into_iter().collect(),
+            is_root: goal.because_of.is_empty(),
+        })
+        .collect();
+    failures.sort_by_key(|failed| !failed.is_root);
+    failures
+}
+
+/// The answer to a request that was not even begun.
+fn refused(request: &BuildRequest, failure: &Failure) -> BuildAnswer {
+    let result = |target: &DerivedPath| TargetResult {
+        target: target.clone(),
+        result: failure.clone().into_result(),
+        outputs: BTreeMap::new(),
+    };
+    BuildAnswer {
+        results: request.targets.iter().map(result).collect(),
+        failures: Vec::new(),
+        exit_status: 1,
+    }
+}
