@@ -2,7 +2,8 @@
 //!
 //! Tokio starts as many threads for blocking work as are asked for, up to hundreds, and they would fight for the disk and
 //! the processors. Here the number of such threads that work is bounded, apart from those that merely wait (for a lock of
-//! another process), which must never keep others from working. The bounds are the process's, as threads are.
+//! another process, or for the far side of a stream), which must never keep others from working. The bounds are the
+//! process's, as threads are.
 
 use std::panic;
 
@@ -11,7 +12,7 @@ use tokio::sync::Semaphore;
 /// Threads that work at the same time.
 const WORKING: usize = 64;
 
-/// Threads that wait for other processes at the same time. Together with the above this stays below the 512 threads
+/// Threads that wait for others at the same time. Together with the above this stays below the 512 threads
 /// that Tokio starts at most.
 const WAITING: usize = 256;
 
@@ -28,7 +29,7 @@ where
     on_thread(&WORK, work).await
 }
 
-/// Like [`blocking`], for what may wait for another process for a long time: file locks.
+/// Like [`blocking`], for what may wait for others for a long time: file locks, streams from and to clients.
 pub async fn waiting<T, F>(wait: F) -> T
 where
     T: Send + 'static,
@@ -93,7 +94,7 @@ mod tests {
         let waits: Vec<_> = (0..WAITING)
             .map(|_| {
                 let receiver = receiver.clone();
-                tokio::spawn(waiting(move || drop(receiver.lock().unwrap().recv())))
+                tokio::spawn(waiting(move || receiver.lock().unwrap().recv().is_err()))
             })
             .collect();
         assert_eq!(blocking(|| 7).await, 7);

@@ -1,0 +1,157 @@
+//! Path info that was looked up before.
+//!
+//! Entries are true only as long as nobody invalidates their paths. What this process changes is forgotten right away;
+//! when the database says that another process has changed it, everything is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kiln_narinfo::PathInfo;
+use kiln_store_path::StorePath;
+
+/// A bounded map from valid paths to their path info.
+pub(crate) struct InfoCache {
+    state: Mutex<State>,
+    capacity: usize,
+}
+
+/// Two generations instead of a list of uses: what is used moves to the recent one; when that is full it becomes the
+/// older one, and what nobody used for so long is gone.
+struct State {
+    recent: HashMap<StorePath, Arc<PathInfo>>,
+    older: HashMap<StorePath, Arc<PathInfo>>,
+    stamp: Stamp,
+}
+
+/// The state of the database as far as the cache knows. What was read at one stamp may be kept only under the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Changes when another process changes the database.
+    foreign: i64,
+    /// Counts what this process has changed.
+    own: u64,
+}
+
+impl InfoCache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let stamp = Stamp { foreign: 0, own: 0 };
+        let state = State { recent: HashMap::new(), older: HashMap::new(), stamp };
+        Self { state: Mutex::new(state), capacity: capacity.div_ceil(2) }
+    }
+
+    /// Looks up a path; `foreign` is the database's version for foreign changes. Also returns the stamp under which what
+    /// is read from the database now may be kept; `None` if that version is not known.
+    pub(crate) fn get(
+        &self,
+        foreign: Option<i64>,
+        path: &StorePath,
+    ) -> (Option<Arc<PathInfo>>, Option<Stamp>) {
+        let Some(foreign) = foreign else { return (None, None) };
+        let mut state = self.lock();
+        if state.stamp.foreign != foreign {
+            state.stamp.foreign = foreign;
+            state.recent.clear();
+            state.older.clear();
+        }
+        let stamp = Some(state.stamp);
+        if let Some(info) = state.recent.get(path) {
+            return (Some(info.clone()), stamp);
+        }
+        match state.older.remove(path) {
+            Some(info) => {
+                self.keep(&mut state, info.clone());
+                (Some(info), stamp)
+            }
+            None => (None, stamp),
+        }
+    }
+
+    /// Keeps what was read, unless something has changed since `stamp`.
+    pub(crate) fn insert(&self, stamp: Option<Stamp>, info: Arc<PathInfo>) {
+        let mut state = self.lock();
+        if stamp == Some(state.stamp) {
+            self.keep(&mut state, info);
+        }
+    }
+
+    /// Forgets paths that this process has changed.
+    pub(crate) fn forget<'a>(&self, paths: impl IntoIterator<Item = &'a StorePath>) {
+        let mut state = self.lock();
+        state.stamp.own += 1;
+        for path in paths {
+            state.recent.remove(path);
+            state.older.remove(path);
+        }
+    }
+
+    fn keep(&self, state: &mut State, info: Arc<PathInfo>) {
+        if self.capacity == 0 {
+            return;
+        }
+        if state.recent.len() >= self.capacity {
+            state.older = std::mem::take(&mut state.recent);
+        }
+        state.recent.insert(info.path.clone(), info);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every step leaves a whole cache.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_hash::Sha256;
+
+    fn info(number: usize) -> Arc<PathInfo> {
+        let path = StorePath::from_base_name(format!("{number:032}-p")).unwrap();
+        Arc::new(PathInfo::new(path, Sha256::UNKNOWN, 1))
+    }
+
+    fn stamp(cache: &InfoCache, foreign: i64) -> Option<Stamp> {
+        cache.get(Some(foreign), &info(999).path).1
+    }
+
+    #[test]
+    fn keeps_what_is_used_and_stays_bounded() {
+        let cache = InfoCache::new(20);
+        let stamp = stamp(&cache, 1);
+        for number in 0..100 {
+            cache.insert(stamp, info(number));
+            assert!(
+                cache.get(Some(1), &info(0).path).0.is_some(),
+                "0 is used all the time, also after {number}"
+            );
+        }
+        let kept = (0..100).filter(|number| cache.get(Some(1), &info(*number).path).0.is_some()).count();
+        assert!((10..=20).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn what_changes_is_forgotten() {
+        let cache = InfoCache::new(20);
+        cache.insert(stamp(&cache, 1), info(1));
+        cache.insert(stamp(&cache, 1), info(2));
+        cache.forget([&info(1).path]);
+        assert!(cache.get(Some(1), &info(1).path).0.is_none());
+        assert!(cache.get(Some(1), &info(2).path).0.is_some());
+        assert!(cache.get(Some(2), &info(2).path).0.is_none(), "another process has changed something");
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_kept_after_it() {
+        let cache = InfoCache::new(20);
+        let before = stamp(&cache, 1);
+        cache.forget([&info(5).path]);
+        cache.insert(before, info(5));
+        assert!(cache.get(Some(1), &info(5).path).0.is_none());
+        let before = stamp(&cache, 1);
+        stamp(&cache, 2);
+        cache.insert(before, info(5));
+        assert!(cache.get(Some(2), &info(5).path).0.is_none());
+        cache.insert(None, info(5));
+        assert!(cache.get(Some(2), &info(5).path).0.is_none());
+    }
+}

@@ -1,0 +1,159 @@
+//! Derivations in the local store: reading, hashing, and the check that each has to pass on its way in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kiln_derivation::{Derivation, HashModulo, HashModuloCache, InputWalk, Strictness, check_outputs};
+use kiln_store_path::{OutputName, StoreDir, StorePath};
+
+use crate::error::{During, Error, Result};
+use crate::local::LocalStore;
+
+/// The longest derivation file that is read, in bytes.
+const MAX_DERIVATION_LENGTH: u64 = 256 << 20;
+
+/// Parsed derivations that are kept.
+const KEPT_DERIVATIONS: usize = 4096;
+
+/// Hashes of derivations that are kept: some hundred bytes each.
+const KEPT_HASHES: usize = 200_000;
+
+/// Derivations that were parsed before. Their files never change, and a path that was read from a text that had to hash to
+/// it stands for that text for ever, so that nothing needs to be forgotten but for room.
+pub(crate) struct DerivationCache(Mutex<HashMap<StorePath, Arc<Derivation>>>);
+
+impl DerivationCache {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    fn get(&self, path: &StorePath) -> Option<Arc<Derivation>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    fn insert(&self, path: StorePath, derivation: Arc<Derivation>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEPT_DERIVATIONS {
+            known.clear();
+        }
+        known.insert(path, derivation);
+    }
+}
+
+/// Hashes of derivations that were computed before, true for ever like the derivations.
+pub(crate) struct KnownHashes {
+    cache: HashModuloCache,
+    count: usize,
+}
+
+impl KnownHashes {
+    pub(crate) fn new(store_dir: StoreDir) -> Self {
+        Self { cache: HashModuloCache::new(store_dir), count: 0 }
+    }
+}
+
+impl LocalStore {
+    /// Reads a valid derivation.
+    ///
+    /// # Errors
+    /// The path is not valid, is no derivation, or its file does not parse.
+    pub async fn read_derivation(&self, path: &StorePath) -> Result<Arc<Derivation>> {
+        if let Some(derivation) = self.0.derivations.get(path).filter(|_| self.cached_info(path).is_some()) {
+            return Ok(derivation);
+        }
+        let path = path.clone();
+        self.work(move |store| store.read_derivation_blocking(&path)).await
+    }
+
+    /// Like [`read_derivation`](Self::read_derivation), for code that may block.
+    ///
+    /// # Errors
+    /// The path is not valid, is no derivation, or its file does not parse.
+    pub fn read_derivation_blocking(&self, path: &StorePath) -> Result<Arc<Derivation>> {
+        if self.path_info_blocking(path)?.is_none() {
+            return Err(self.not_valid(path));
+        }
+        if let Some(derivation) = self.0.derivations.get(path) {
+            return Ok(derivation);
+        }
+        let derivation = Arc::new(self.parse_derivation(path, &self.read_derivation_text(path)?)?);
+        self.0.derivations.insert(path.clone(), derivation.clone());
+        Ok(derivation)
+    }
+
+    /// The text of a derivation file, valid or about to be.
+    pub(crate) fn read_derivation_text(&self, path: &StorePath) -> Result<Vec<u8>> {
+        let file = self.directory().open_beneath(Path::new(path.base_name()))?;
+        let mut text = Vec::new();
+        file.take(MAX_DERIVATION_LENGTH).read_to_end(&mut text).during("read", &self.real_path(path))?;
+        Ok(text)
+    }
+
+    /// Parses the text of a derivation that is at `path`.
+    ///
+    /// # Errors
+    /// It does not parse, or the path is no derivation's.
+    pub fn parse_derivation(&self, path: &StorePath, text: &[u8]) -> Result<Derivation> {
+        let name = Derivation::name_of_path(path).map_err(|_| Error::NotADerivation(self.print(path)))?;
+        Derivation::parse_aterm(text, &name, self.store_dir(), Strictness::Lenient)
+            .map_err(|error| Error::ParseDerivation { path: self.print(path), error: Box::new(error) })
+    }
+
+    /// The hash of a derivation with its own outputs left out, from which their paths and realisation ids follow. Its
+    /// input derivations must be valid.
+    ///
+    /// # Errors
+    /// An input derivation cannot be read.
+    pub async fn hash_modulo(&self, path: &StorePath, derivation: Arc<Derivation>) -> Result<HashModulo> {
+        let path = path.clone();
+        self.work(move |store| {
+            let hashes = store.load_hashes(&path, &derivation, &BTreeMap::new())?;
+            hashes.cache.masked(&derivation).map_err(|error| store.hash_error(&path, error))
+        })
+        .await
+    }
+
+    /// Checks that the outputs of a derivation follow from it, which must hold of each that becomes valid; returns those
+    /// whose paths are known. Input derivations may be valid or in `set`, which is what is to become valid together.
+    pub(crate) fn check_derivation(
+        &self,
+        path: &StorePath,
+        derivation: &Derivation,
+        set: &BTreeMap<StorePath, Arc<Derivation>>,
+    ) -> Result<BTreeMap<OutputName, StorePath>> {
+        let hashes = self.load_hashes(path, derivation, set)?;
+        check_outputs(derivation, &hashes.cache)
+            .map_err(|error| Error::DerivationOutputs { path: self.print(path), error: Box::new(error) })?;
+        Ok(derivation.known_output_paths().map(|(name, path)| (name.clone(), path.clone())).collect())
+    }
+
+    /// The hashes of a derivation's inputs, read from their files as far as they are not known yet.
+    fn load_hashes(
+        &self,
+        path: &StorePath,
+        derivation: &Derivation,
+        set: &BTreeMap<StorePath, Arc<Derivation>>,
+    ) -> Result<MutexGuard<'_, KnownHashes>> {
+        // A walk that was broken off leaves hashes that are right.
+        let mut known = self.0.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.count > KEPT_HASHES {
+            *known = KnownHashes::new(self.store_dir().clone());
+        }
+        let mut walk = InputWalk::new(derivation);
+        while let Some(input) = walk.next(&mut known.cache).map_err(|error| self.hash_error(path, error))? {
+            let derivation = match set.get(&input) {
+                Some(derivation) => derivation.clone(),
+                None => self.read_derivation_blocking(&input)?,
+            };
+            walk.supply(input, (*derivation).clone());
+            known.count += 1;
+        }
+        Ok(known)
+    }
+
+    fn hash_error(&self, path: &StorePath, error: kiln_derivation::HashModuloError) -> Error {
+        Error::HashModulo { path: self.print(path), error: Box::new(error) }
+    }
+}

@@ -1,0 +1,70 @@
+//! Path locks and temporary roots of the local store.
+
+use std::path::Path;
+
+use kiln_fs::PathLocks;
+use kiln_store_path::StorePath;
+
+use crate::blocking::waiting;
+use crate::error::{Error, Result};
+use crate::local::LocalStore;
+
+impl LocalStore {
+    /// Locks paths against all other processes, and against others in this one; waits for those that are locked already.
+    /// `on_wait` gets each lock file that is waited for.
+    ///
+    /// # Errors
+    /// A lock file cannot be made.
+    pub async fn lock_paths(
+        &self,
+        paths: Vec<StorePath>,
+        on_wait: impl FnMut(&Path) + Send + 'static,
+    ) -> Result<PathLocks> {
+        let store = self.clone();
+        waiting(move || store.lock_paths_blocking(&paths, on_wait)).await
+    }
+
+    /// Locks all paths, or none if one of them is locked already.
+    ///
+    /// # Errors
+    /// A lock file cannot be made.
+    pub async fn try_lock_paths(&self, paths: Vec<StorePath>) -> Result<Option<PathLocks>> {
+        self.work(move |store| {
+            store.refuse_if_read_only()?;
+            let names = paths.iter().map(Self::component).collect::<Result<Vec<_>>>()?;
+            Ok(PathLocks::try_acquire(store.directory(), names)?)
+        })
+        .await
+    }
+
+    pub(crate) fn lock_paths_blocking(
+        &self,
+        paths: &[StorePath],
+        mut on_wait: impl FnMut(&Path),
+    ) -> Result<PathLocks> {
+        self.refuse_if_read_only()?;
+        let names = paths.iter().map(Self::component).collect::<Result<Vec<_>>>()?;
+        Ok(PathLocks::acquire(self.directory(), names, &mut on_wait)?)
+    }
+
+    /// Keeps paths, valid or about to be, from being collected for as long as this process has the store open.
+    ///
+    /// # Errors
+    /// The file of temporary roots cannot be written.
+    pub async fn add_temp_roots(&self, paths: Vec<StorePath>) -> Result<()> {
+        let store = self.clone();
+        // A collector may take its time to answer.
+        waiting(move || store.add_temp_roots_blocking(&paths)).await
+    }
+
+    pub(crate) fn add_temp_roots_blocking(&self, paths: &[StorePath]) -> Result<()> {
+        match &self.0.temp_roots {
+            Some(roots) => roots.add(paths.iter().map(|path| self.print(path))),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn refuse_if_read_only(&self) -> Result<()> {
+        if self.config().read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,181 @@
+//! Queries on the local store.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use kiln_database::{Follow, Graph};
+use kiln_narinfo::{PathInfo, Realisation, RealisationId};
+use kiln_store_path::{OutputName, StoreDir, StorePath};
+
+use crate::error::Result;
+use crate::local::LocalStore;
+use crate::store::QueryStore;
+
+impl LocalStore {
+    /// What is known about a path; `None` if it is not valid. Asks the database only if the answer is not in memory.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn path_info(&self, path: &StorePath) -> Result<Option<Arc<PathInfo>>> {
+        if let Some(info) = self.cached_info(path) {
+            return Ok(Some(info));
+        }
+        let path = path.clone();
+        self.work(move |store| store.path_info_blocking(&path)).await
+    }
+
+    /// Like [`path_info`](Self::path_info), for code that may block.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn path_info_blocking(&self, path: &StorePath) -> Result<Option<Arc<PathInfo>>> {
+        let (cached, stamp) = self.0.infos.get(self.0.database.foreign_version(), path);
+        if cached.is_some() {
+            return Ok(cached);
+        }
+        let info = self.0.database.reader()?.path_info(path)?.map(Arc::new);
+        if let Some(info) = &info {
+            self.0.infos.insert(stamp, info.clone());
+        }
+        Ok(info)
+    }
+
+    /// What is known about a path that has to be valid.
+    ///
+    /// # Errors
+    /// It is not valid.
+    pub async fn valid_path_info(&self, path: &StorePath) -> Result<Arc<PathInfo>> {
+        self.path_info(path).await?.ok_or_else(|| self.not_valid(path))
+    }
+
+    /// What is known about those of `paths` that are valid.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn path_infos(&self, paths: Vec<StorePath>) -> Result<HashMap<StorePath, Arc<PathInfo>>> {
+        let infos = self.work(move |store| store.0.database.reader()?.path_infos(&paths)).await?;
+        Ok(infos.into_iter().map(|(path, info)| (path, Arc::new(info))).collect())
+    }
+
+    /// Whether a path is valid.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn is_valid(&self, path: &StorePath) -> Result<bool> {
+        Ok(self.path_info(path).await?.is_some())
+    }
+
+    /// Those of `paths` that are valid.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn valid_among(&self, paths: Vec<StorePath>) -> Result<BTreeSet<StorePath>> {
+        Ok(self.work(move |store| store.0.database.reader()?.valid_among(&paths)).await?)
+    }
+
+    /// The valid paths that refer to a path.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn referrers(&self, path: &StorePath) -> Result<BTreeSet<StorePath>> {
+        let path = path.clone();
+        Ok(self.work(move |store| store.0.database.reader()?.referrers(&path)).await?)
+    }
+
+    /// The valid derivations that have a path as an output.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn valid_derivers(&self, path: &StorePath) -> Result<BTreeSet<StorePath>> {
+        let path = path.clone();
+        Ok(self.work(move |store| store.0.database.reader()?.valid_derivers(&path)).await?)
+    }
+
+    /// The outputs of a valid derivation whose paths are known beforehand.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn derivation_outputs(
+        &self,
+        derivation: &StorePath,
+    ) -> Result<BTreeMap<OutputName, StorePath>> {
+        let path = derivation.clone();
+        Ok(self.work(move |store| store.0.database.reader()?.derivation_outputs(&path)).await?)
+    }
+
+    /// The valid path with these 32 digits of a digest.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn path_by_digest(&self, digest: &str) -> Result<Option<StorePath>> {
+        let digest = digest.to_owned();
+        Ok(self.work(move |store| store.0.database.reader()?.path_by_digest(&digest)).await?)
+    }
+
+    /// All valid paths.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn all_paths(&self) -> Result<BTreeSet<StorePath>> {
+        Ok(self.work(move |store| store.0.database.reader()?.all_paths()).await?)
+    }
+
+    /// All that can be reached from `start`, itself included.
+    ///
+    /// # Errors
+    /// A path of `start` is not valid.
+    pub async fn closure(&self, start: Vec<StorePath>, follow: Follow) -> Result<BTreeSet<StorePath>> {
+        Ok(self.work(move |store| store.0.database.reader()?.closure(&start, follow)).await?)
+    }
+
+    /// Path info of all that can be reached from `start`, itself included.
+    ///
+    /// # Errors
+    /// A path of `start` is not valid.
+    pub async fn closure_infos(
+        &self,
+        start: Vec<StorePath>,
+        follow: Follow,
+    ) -> Result<BTreeMap<StorePath, PathInfo>> {
+        Ok(self.work(move |store| store.0.database.reader()?.closure_infos(&start, follow)).await?)
+    }
+
+    /// The references of all valid paths, in memory.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn load_graph(&self) -> Result<Graph> {
+        Ok(self.work(move |store| store.0.database.load_graph()).await?)
+    }
+
+    /// Which path an output of a content-addressed derivation was built as, if that is on record.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn realisation(&self, id: &RealisationId) -> Result<Option<Realisation>> {
+        let id = id.clone();
+        Ok(self.work(move |store| store.0.database.reader()?.realisation(&id)).await?)
+    }
+}
+
+impl QueryStore for LocalStore {
+    fn store_dir(&self) -> &StoreDir {
+        LocalStore::store_dir(self)
+    }
+
+    fn path_info<'a>(&'a self, path: &'a StorePath) -> BoxFuture<'a, Result<Option<Arc<PathInfo>>>> {
+        Box::pin(LocalStore::path_info(self, path))
+    }
+
+    fn path_infos<'a>(
+        &'a self,
+        paths: &'a [StorePath],
+    ) -> BoxFuture<'a, Result<HashMap<StorePath, Arc<PathInfo>>>> {
+        Box::pin(LocalStore::path_infos(self, paths.to_vec()))
+    }
+
+    fn valid_among<'a>(&'a self, paths: &'a [StorePath]) -> BoxFuture<'a, Result<BTreeSet<StorePath>>> {
+        Box::pin(LocalStore::valid_among(self, paths.to_vec()))
+    }
+}

@@ -1,0 +1,123 @@
+//! Permanent roots: links that keep paths from being collected (local-store specification, section 8).
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kiln_hash::{Algorithm, Hash};
+use kiln_store_path::StorePath;
+
+use crate::error::{During, Error, Result};
+use crate::local::LocalStore;
+
+impl LocalStore {
+    /// Makes `link` a link to a path and registers it as an indirect root: as long as it is there and points into the store,
+    /// the path is kept. The path should be a temporary root until this is done.
+    ///
+    /// # Errors
+    /// There is something other than a link into the store in that place, or it cannot be written.
+    pub async fn add_out_link(&self, link: &Path, path: &StorePath) -> Result<()> {
+        let (link, target) = (absolute(link)?, PathBuf::from(self.print(path)));
+        self.work(move |store| {
+            match fs::read_link(&link) {
+                Ok(old) if !store.is_in_store(&old) => return Err(Error::RootOccupied(link)),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => return Err(Error::RootOccupied(link)),
+            }
+            replace_link(&link, &target)?;
+            store.register_indirect_root(&link)
+        })
+        .await
+    }
+
+    /// Registers a link that the caller has made as an indirect root.
+    ///
+    /// # Errors
+    /// The registration cannot be written.
+    pub async fn add_indirect_root(&self, link: &Path) -> Result<()> {
+        let link = absolute(link)?;
+        self.work(move |store| store.register_indirect_root(&link)).await
+    }
+
+    /// Makes a link below the directory of roots.
+    ///
+    /// # Errors
+    /// The link is to be elsewhere, or it cannot be written.
+    pub async fn add_permanent_root(&self, link: &Path, path: &StorePath) -> Result<()> {
+        let (link, target) = (absolute(link)?, PathBuf::from(self.print(path)));
+        let roots = self.config().locations.state_dir.join("gcroots");
+        if !link.starts_with(&roots) {
+            return Err(Error::RootOutside { path: link, roots });
+        }
+        self.work(move |_| {
+            if let Some(parent) = link.parent() {
+                fs::create_dir_all(parent).during("create directory", parent)?;
+            }
+            replace_link(&link, &target)
+        })
+        .await
+    }
+
+    /// `gcroots/auto/HASH` → the link, the hash being that of the link's path.
+    fn register_indirect_root(&self, link: &Path) -> Result<()> {
+        let directory = self.config().locations.state_dir.join("gcroots").join("auto");
+        fs::create_dir_all(&directory).during("create directory", &directory)?;
+        let name = Hash::of(Algorithm::Sha1, link.as_os_str().as_bytes()).nix32();
+        replace_link(&directory.join(name), link)
+    }
+
+    fn is_in_store(&self, target: &Path) -> bool {
+        target.starts_with(self.store_dir().as_str())
+    }
+}
+
+/// The path with the working directory before it and `.` and `..` resolved in the text, as the hash is that of a text.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(path).during("resolve", path)?;
+    let mut canonical = PathBuf::new();
+    for component in absolute.components() {
+        match component {
+            Component::ParentDir => {
+                canonical.pop();
+            }
+            component => canonical.push(component),
+        }
+    }
+    Ok(canonical)
+}
+
+/// Makes a link at once in place of another: somebody who looks sees the old or the new one.
+fn replace_link(link: &Path, target: &Path) -> Result<()> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    if fs::read_link(link).is_ok_and(|old| old == target) {
+        return Ok(());
+    }
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let mut scratch = link.as_os_str().to_owned();
+    scratch.push(format!(".tmp-{}-{number}", std::process::id()));
+    let scratch = PathBuf::from(scratch);
+    // Left behind by a process of the same number that was killed.
+    let _ = fs::remove_file(&scratch);
+    symlink(target, &scratch).during("create symlink", &scratch)?;
+    fs::rename(&scratch, link).inspect_err(|_| drop(fs::remove_file(&scratch))).during("create symlink", link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_indirect_roots_are_those_of_nix() {
+        assert_eq!(Hash::of(Algorithm::Sha1, b"/tmp/result").nix32(), "g2xrwb4h5qd18ndrzrgyp3lsmjbw4dks");
+    }
+
+    #[test]
+    fn links_are_named_by_their_text() {
+        assert_eq!(absolute(Path::new("/a/./b/../result")).unwrap(), Path::new("/a/result"));
+        assert!(absolute(Path::new("result")).unwrap().ends_with("result"));
+    }
+}
