@@ -7,7 +7,7 @@ mod setting_options;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command};
 
-pub(crate) use global_options::GlobalOptions;
+pub(crate) use global_options::{GlobalOptions, LOGS_FLAG};
 
 use crate::commands::{Entry, Kind, Run, TABLE};
 use crate::environment::Environment;

@@ -2,9 +2,13 @@
 //!
 //! Parsing, `--help`, completions, man pages and the checks of the reference in `docs/commands.md` all come from it.
 
+mod build;
 mod completions;
 mod config;
+mod derivation;
 mod hash;
+mod log;
+mod store;
 
 use clap::Command;
 
@@ -52,5 +56,13 @@ pub(crate) const GENERAL_EXIT_CODES: [(&str, &str); 2] = [
 ];
 
 /// All commands.
-pub(crate) static TABLE: &[Entry] =
-    &[hash::ENTRY, config::ENTRY, completions::COMPLETIONS, completions::MANUAL];
+pub(crate) static TABLE: &[Entry] = &[
+    build::ENTRY,
+    derivation::ENTRY,
+    store::ENTRY,
+    log::ENTRY,
+    hash::ENTRY,
+    config::ENTRY,
+    completions::COMPLETIONS,
+    completions::MANUAL,
+];

@@ -4,12 +4,15 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use kiln_events::EventSender;
-use kiln_settings::{Configuration, Origin, SourceError};
+use kiln_settings::{Configuration, Origin, Position, SourceError, find_setting};
 
 use crate::command_line::GlobalOptions;
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, While};
 use crate::machine;
+
+/// Names of stores that are no names of directories.
+const WORDS: [&str; 4] = ["auto", "local", "daemon", "unix"];
 
 /// Reads all that can set a setting, and warns of what is odd.
 pub(crate) fn load(
@@ -23,13 +26,36 @@ pub(crate) fn load(
     for (name, value) in &global.settings {
         configuration.set(name, value, Origin::CommandLine)?;
     }
-    if let Some(store) = &global.store {
-        configuration.set("store", store, Origin::CommandLine)?;
+    match &global.store {
+        Some(store) => configuration.set("store", &absolute(store)?, Origin::CommandLine)?,
+        None => set_by_remote(&mut configuration, environment)?,
     }
     for warning in configuration.warnings() {
         events.warn(warning.to_string());
     }
     Ok(configuration)
+}
+
+/// The variable `NIX_REMOTE` names the store unless a file does.
+fn set_by_remote(configuration: &mut Configuration, environment: &Environment) -> Result<(), Failure> {
+    let is_set = find_setting("store").is_some_and(|setting| !configuration.origins(setting).is_empty());
+    if let (Some(remote), false) = (environment.text("NIX_REMOTE"), is_set) {
+        let position = Position { file: "NIX_REMOTE".into(), line: 1, column: 1 };
+        configuration.set("store", remote, Origin::Environment(position))?;
+    }
+    Ok(())
+}
+
+/// A store as the command line names it, with the directory, if it is one, as an absolute path.
+fn absolute(store: &str) -> Result<String, Failure> {
+    let (place, parameters) = store.split_at(store.find('?').unwrap_or(store.len()));
+    let is_directory = !place.contains("://")
+        && (place.contains('/') || !WORDS.contains(&place) && Path::new(place).is_dir());
+    if !is_directory {
+        return Ok(store.to_owned());
+    }
+    let place = std::path::absolute(place).doing(|| "looking for the working directory")?;
+    Ok(format!("{}{parameters}", place.display()))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, SourceError> {

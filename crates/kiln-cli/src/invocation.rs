@@ -1,10 +1,14 @@
 //! All that a command may use.
 
 use clap::ArgMatches;
+use kiln_settings::Settings;
+use kiln_store::StoreConfig;
 
 use crate::command_line::GlobalOptions;
 use crate::environment::Environment;
+use crate::failure::Failure;
 use crate::terminal::Terminal;
+use crate::{configuration, store_config};
 
 /// One run of one command.
 pub(crate) struct Invocation<'a> {
@@ -32,5 +36,13 @@ impl Invocation<'_> {
     /// The values of an argument or option that may be given more than once.
     pub(crate) fn values<T: Clone + Send + Sync + 'static>(&self, name: &str) -> Vec<T> {
         self.matches.get_many::<T>(name).unwrap_or_default().cloned().collect()
+    }
+
+    /// The settings of this run, and the store that they name, which is not opened yet.
+    pub(crate) fn store_config(&self) -> Result<(Settings, StoreConfig), Failure> {
+        let configuration = configuration::load(self.environment, self.global, &self.terminal.events)?;
+        let settings = configuration.into_settings();
+        let config = store_config::from_settings(&settings, self.environment)?;
+        Ok((settings, config))
     }
 }

@@ -5,21 +5,30 @@
 //! holds all it may use; and what it returns becomes an exit code. Results go to standard output and nothing else does;
 //! plans, progress and errors go to standard error, errors through [`failure`] alone.
 
+mod calendar;
 mod command_line;
 mod commands;
 mod configuration;
 mod environment;
 mod failure;
+mod interrupt;
 mod invocation;
 mod json;
 mod machine;
+mod out_links;
 mod output;
 mod place;
+mod recipes;
+mod session;
+mod store_config;
+mod targets;
 mod terminal;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before anything else: no thread may exist when the process that starts builders begins.
+    kiln_sandbox::run_if_launcher();
     let environment = environment::Environment::read();
     ExitCode::from(command_line::run(&environment))
 }

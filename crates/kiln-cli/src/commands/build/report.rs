@@ -1,0 +1,54 @@
+//! What failed, told at the end.
+
+use std::collections::BTreeMap;
+
+use kiln_build::{BuildAnswer, TargetResult};
+use kiln_console::{FailedGoal, FinalReport, LogFormat, LogsShown};
+use kiln_events::{ErrorClass, ErrorReport, Text, Verbosity};
+use kiln_store_path::DerivedPath;
+
+use crate::session::Session;
+use crate::terminal::Terminal;
+
+/// Tells of all failures: causes first, each once, then what they prevented.
+pub(super) fn failures(answer: &BuildAnswer, session: &Session, terminal: &Terminal) {
+    let goals: Vec<FailedGoal> = answer
+        .failures
+        .iter()
+        .map(|failed| FailedGoal::new(session.print(&failed.derivation), failed.result.clone()))
+        .collect();
+    if terminal.format == LogFormat::InternalJson {
+        for goal in goals {
+            let report = ErrorReport::new(ErrorClass::BuildFailure, goal.result.error_message.clone());
+            session.events.error(report.with_subject(goal.drv));
+        }
+    } else {
+        let logs = if terminal.format.shows_logs() { LogsShown::Live } else { LogsShown::No };
+        let text = FinalReport::new(goals).render(logs, terminal.colours);
+        if !text.is_empty() {
+            session.events.message(Verbosity::Error, text.trim_end());
+        }
+    }
+    for (message, targets) in others(answer) {
+        let mut text = message.as_bytes().to_vec();
+        for target in targets {
+            text.extend_from_slice(format!("\nfor {}", target.print(session.store_dir())).as_bytes());
+        }
+        session.events.error(ErrorReport::new(ErrorClass::BuildFailure, text));
+    }
+}
+
+/// The messages of targets that failed without a derivation that did, with the targets of each.
+fn others(answer: &BuildAnswer) -> BTreeMap<&Text, Vec<&DerivedPath>> {
+    let is_told = |result: &&TargetResult| match &result.target {
+        DerivedPath::Built { derivation, .. } => {
+            answer.failures.iter().any(|failed| failed.derivation == derivation.path)
+        }
+        DerivedPath::Opaque(path) => answer.failures.iter().any(|failed| failed.derivation == *path),
+    };
+    let mut others: BTreeMap<&Text, Vec<&DerivedPath>> = BTreeMap::new();
+    for result in answer.results.iter().filter(|result| !result.result.is_success() && !is_told(result)) {
+        others.entry(&result.result.error_message).or_default().push(&result.target);
+    }
+    others
+}

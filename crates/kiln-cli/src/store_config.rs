@@ -1,0 +1,64 @@
+//! Which store a run works with, and how it is used: from settings and environment to the store's configuration.
+
+use std::ffi::CString;
+
+use kiln_narinfo::{PublicKey, PublicKeys};
+use kiln_settings::{Settings, StoreUrl};
+use kiln_store::{Automatic, StoreConfig};
+
+use crate::environment::Environment;
+use crate::failure::{Failure, While};
+
+/// The configuration of the store that the settings name.
+pub(crate) fn from_settings(settings: &Settings, environment: &Environment) -> Result<StoreConfig, Failure> {
+    let lookup = |name: &str| environment.value(name);
+    let mut config = match &settings.store {
+        StoreUrl::Local(url) => StoreConfig::from_url(url, &lookup)?,
+        StoreUrl::Auto => match Automatic::choose(&lookup)? {
+            Automatic::Local(locations) | Automatic::OfUser(locations) => StoreConfig::new(locations),
+            Automatic::Daemon(socket) => {
+                return Err(unsupported(&format!("that of the daemon at '{}'", socket.display())));
+            }
+        },
+        other => return Err(unsupported(&format!("'{}'", other.render()))),
+    };
+    let states_signatures = matches!(&settings.store, StoreUrl::Local(url) if url.require_sigs.is_some());
+    if !states_signatures {
+        config.require_signatures = settings.require_sigs;
+    }
+    config.trusted_keys = trusted_keys(settings)?;
+    config.build_users_gid = build_users_gid(settings)?;
+    config.use_write_ahead_log = settings.use_sqlite_wal;
+    config.sync_metadata = settings.fsync_metadata;
+    config.sync_store_paths = settings.fsync_store_paths;
+    config.realisations = settings.experimental_features.contains("ca-derivations");
+    config.reserved_space = settings.gc_reserved_space;
+    config.ignored_attributes = settings.ignored_acls.iter().cloned().collect();
+    Ok(config)
+}
+
+fn unsupported(store: &str) -> Failure {
+    Failure::input(format!("the store is {store}, and Kiln can work only with local stores itself"))
+        .with_hint("name a local store with '--store', 'local' or a directory for a store of its own")
+}
+
+fn trusted_keys(settings: &Settings) -> Result<PublicKeys, Failure> {
+    let parse = |text: &String| {
+        text.parse::<PublicKey>()
+            .doing(|| format!("reading the key '{text}' of the setting 'trusted-public-keys'"))
+    };
+    settings.trusted_public_keys.iter().map(parse).collect()
+}
+
+/// The group of the build users, if builds run as such.
+fn build_users_gid(settings: &Settings) -> Result<Option<u32>, Failure> {
+    let group = &settings.build_users_group;
+    if group.is_empty() || !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let Ok(name) = CString::new(group.as_str()) else { return Ok(None) };
+    let found =
+        kiln_sys::accounts::group_by_name(&name).doing(|| format!("looking for the group '{group}'"))?;
+    // That it is missing is an error of builds, not of all that can be done with a store.
+    Ok(found.map(|group| group.gid))
+}
