@@ -318,8 +318,8 @@ impl Round<'_> {
             .launch
             .sandbox()
             .is_some_and(|sandbox| matches!(sandbox.network, kiln_sandbox::Network::Host));
-        let copy_to = shares_network
-            .then(|| self.core.real_dir().join(format!("{}.chroot", self.target.path)).join("copies"));
+        let copy_to =
+            shares_network.then(|| self.core.real_dir().join(format!("{}.chroot", self.target.path)));
         let registration = Registration {
             path: &self.target.path,
             derivation: &self.target.derivation,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use kiln_fs::{Canonicaliser, Component, Directory, Ownership, check_not_suspicious, copy_tree, scan_output};
+use kiln_fs::{
+    Canonicaliser, Component, Directory, HardLinks, Ownership, check_not_suspicious, copy_tree, scan_output,
+};
 use kiln_nar::{DigestText, NarDigest};
 use kiln_store_path::{OutputName, StorePath};
 
@@ -18,8 +20,8 @@ pub(super) struct Collect {
     pub(super) builder: Option<u32>,
     /// Paths that the outputs may refer to.
     pub(super) referenceable: BTreeSet<StorePath>,
-    /// Where to copy outputs before anything of them is believed, because descriptors of them may have left the sandbox:
-    /// a directory that no builder has seen.
+    /// Where to make a directory that no builder has seen, and to copy outputs to it before anything of them is believed:
+    /// for builds whose network others share, since descriptors of the outputs may have left the sandbox.
     pub(super) copy_to: Option<PathBuf>,
     pub(super) ignored_attributes: Vec<String>,
 }
@@ -56,6 +58,13 @@ pub(super) fn collect(terms: &Collect) -> Result<BTreeMap<OutputName, Collected>
         .iter()
         .filter_map(|path| Some((DigestText::new(path.digest()).ok()?, path)))
         .collect();
+    let copies = match &terms.copy_to {
+        Some(parent) => Some(
+            Directory::open(parent)?
+                .create_directory(&Component::new("copies").map_err(kiln_fs::Error::from)?, 0o700)?,
+        ),
+        None => None,
+    };
     let mut collected = BTreeMap::new();
     for (name, output) in &terms.outputs {
         let component = Component::new(output.path.base_name()).map_err(kiln_fs::Error::from)?;
@@ -64,13 +73,17 @@ pub(super) fn collect(terms: &Collect) -> Result<BTreeMap<OutputName, Collected>
             return Err(CollectError::Missing(output.path.clone()));
         }
         check_not_suspicious(&directory, &component, users.as_ref())?;
-        if let Some(copies) = &terms.copy_to {
-            let copies = Directory::open(copies)?;
-            copy_tree((&directory, &component), (&copies, &component), false)?;
-            directory = copies;
-        }
         let candidates = by_digest.keys().copied();
-        let facts = scan_output(&directory, &component, &mut canonicaliser, candidates, false)?;
+        let facts = match &copies {
+            None => scan_output(&directory, &component, &mut canonicaliser, candidates, false)?,
+            Some(copies) => {
+                canonicaliser.canonicalise(&directory, &component)?;
+                copy_tree((&directory, &component), (copies, &component), true)?;
+                directory = copies.try_clone()?;
+                let mut own = Canonicaliser::new(Ownership::of_this_process()).hard_links(HardLinks::Accept);
+                scan_output(&directory, &component, &mut own, candidates, false)?
+            }
+        };
         let references = facts.references.iter().filter_map(|digest| by_digest.get(digest).copied().cloned());
         let references = references.collect();
         collected.insert(
