@@ -11,15 +11,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use kiln_fs::{Component, Directory, delete_tree};
-use rustix::fs::{FlockOperation, Gid, Mode, Uid, fchmod, fchown, flock, renameat};
+use rustix::fs::{FlockOperation, Gid, Mode, Uid, fchmod, fchown, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::{Credentials, SandboxError};
 
-/// A file in a build directory that its engine holds locked, and by which leftovers are told from builds.
-const LOCK: &str = ".kiln-lock";
 const PREFIX: &str = "nix-build-";
+/// The mode of the outer part of a build directory. The sticky bit is of no consequence where only the engine may enter;
+/// it tells Kiln's directories, which are locked while they are in use, from those that real Nix makes beside them. It is
+/// set when the lock is held, so what has it and is not locked is a leftover.
+const KILNS: u32 = 0o1700;
 
 /// A directory that is removed with all that is in it, unless it is let go of.
 #[derive(Debug)]
@@ -107,8 +109,8 @@ impl ChrootDirectory {
 #[derive(Debug)]
 pub struct BuildDirectory {
     scratch: Scratch,
-    /// Holds the lock.
-    _lock: fs::File,
+    /// The outer directory, locked as long as it is open.
+    _lock: Directory,
 }
 
 impl BuildDirectory {
@@ -129,14 +131,14 @@ impl BuildDirectory {
         let parent = Directory::open(build_dir)?;
         let (name, outer) = create_numbered(&parent, name)?;
         let scratch = Scratch { parent, name, armed: true };
-        let lock = create_lock(&outer)?;
-        set_mode(&outer, 0o700)?;
+        lock(&outer)?;
+        set_mode(&outer, KILNS)?;
         let inner = outer.create_directory(&component(b"build")?, 0o700)?;
         if let Credentials::BuildUser { uid, gid, .. } = credentials {
             set_owner(&inner, Some(*uid), Some(*gid))?;
         }
         set_mode(&inner, 0o700)?;
-        Ok(Self { scratch, _lock: lock })
+        Ok(Self { scratch, _lock: outer })
     }
 
     /// The builder's directory.
@@ -155,7 +157,6 @@ impl BuildDirectory {
         let outer = self.scratch.parent.subdirectory(&self.scratch.name)?;
         set_mode(&outer.subdirectory(&component(b"build")?)?, 0o755)?;
         set_mode(&outer, 0o755)?;
-        outer.remove_file(&component(LOCK.as_bytes())?)?;
         self.scratch.armed = false;
         Ok(self.path())
     }
@@ -194,18 +195,12 @@ pub fn remove_leftovers(build_dir: &Path) -> Result<usize, SandboxError> {
 /// Whether this is a build directory of Kiln's that no engine holds. What can't be looked at is not.
 fn is_left_over(parent: &Directory, name: &Component) -> bool {
     let Ok(outer) = parent.subdirectory(name) else { return false };
-    let Ok(lock) = outer.open_beneath(Path::new(LOCK)) else { return false };
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+    let kilns = outer.own_status().is_ok_and(|status| status.permissions == KILNS);
+    kilns && lock(&outer).is_ok()
 }
 
-/// The lock file appears under its name only when it is locked: else it would look like a leftover for a moment.
-fn create_lock(outer: &Directory) -> Result<fs::File, SandboxError> {
-    let provisional = component(b".kiln-lock.new")?;
-    let lock = outer.create_file(&provisional, 0o600)?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| failed(outer, errno))?;
-    renameat(outer.as_fd(), provisional.as_path(), outer.as_fd(), LOCK)
-        .map_err(|errno| failed(outer, errno))?;
-    Ok(lock)
+fn lock(outer: &Directory) -> Result<(), SandboxError> {
+    flock(outer.as_fd(), FlockOperation::NonBlockingLockExclusive).map_err(|errno| failed(outer, errno))
 }
 
 /// Creates `nix-build-<name>-<n>` with the first `n` that is free.

@@ -4,9 +4,12 @@
 //! has been bound there can't lead out of it. New names are made on the sandbox's own file system only, never in a
 //! directory of the host.
 
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, symlinkat};
 use rustix::io::Errno;
@@ -15,6 +18,10 @@ use rustix::io::Errno;
 pub(super) struct NewRoot {
     descriptor: OwnedFd,
     device: u64,
+    /// Directories of the sandbox's own that are in use as parents, to save resolving them again and again.
+    parents: RefCell<BTreeMap<PathBuf, Rc<OwnedFd>>>,
+    /// An empty directory, once there is one that no path leads to any more.
+    empty: OnceCell<OwnedFd>,
 }
 
 /// What a mount point must be.
@@ -28,7 +35,7 @@ impl NewRoot {
     /// `descriptor` is that of the tmpfs.
     pub(super) fn new(descriptor: OwnedFd) -> Result<Self, Errno> {
         let device = fstat(&descriptor)?.st_dev;
-        Ok(Self { descriptor, device })
+        Ok(Self { descriptor, device, parents: RefCell::default(), empty: OnceCell::new() })
     }
 
     /// What is at `target`.
@@ -39,16 +46,20 @@ impl NewRoot {
 
     /// What is at `target`, made if there is nothing.
     pub(super) fn open_or_create(&self, target: &Path, kind: Kind) -> Result<OwnedFd, Errno> {
-        match self.open(target) {
-            Err(Errno::NOENT) => self.create(target, kind),
+        let known = target.parent().is_some_and(|parent| self.parents.borrow().contains_key(parent));
+        // In a directory that has just been made there is most likely nothing of that name.
+        let first = if known { self.create(target, kind) } else { self.open(target) };
+        match first {
+            Err(Errno::EXIST) => self.open(target),
+            Err(Errno::NOENT) if !known => self.create(target, kind),
             result => result,
         }
     }
 
     fn create(&self, target: &Path, kind: Kind) -> Result<OwnedFd, Errno> {
-        let (parent, name) = self.parent(target)?;
         match kind {
             Kind::Directory => {
+                let (parent, name) = self.parent(target)?;
                 mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 openat(&parent, name, flags, Mode::empty())
@@ -70,15 +81,36 @@ impl NewRoot {
         symlinkat(points_to, &parent, name)
     }
 
+    /// To be called when something has been mounted at `target`: what is below it now is not what was there before.
+    pub(super) fn covered(&self, target: &Path) {
+        self.parents.borrow_mut().retain(|parent, _| !parent.starts_with(target));
+    }
+
+    /// Keeps an empty directory over which something has been mounted.
+    pub(super) fn keep_empty(&self, directory: OwnedFd) {
+        // The first one does as well as any.
+        let _ = self.empty.set(directory);
+    }
+
+    /// The empty directory that was kept.
+    pub(super) fn empty(&self) -> Option<BorrowedFd<'_>> {
+        self.empty.get().map(AsFd::as_fd)
+    }
+
     /// The directory that `target` is to be made in, made itself if need be, and the last component.
-    fn parent<'a>(&self, target: &'a Path) -> Result<(OwnedFd, &'a OsStr), Errno> {
+    fn parent<'a>(&self, target: &'a Path) -> Result<(Rc<OwnedFd>, &'a OsStr), Errno> {
         let name = target.file_name().ok_or(Errno::INVAL)?;
         let parent = target.parent().ok_or(Errno::INVAL)?;
+        if let Some(known) = self.parents.borrow().get(parent) {
+            return Ok((Rc::clone(known), name));
+        }
         let directory = match self.open(parent) {
             Err(Errno::NOENT) => self.create_directories(parent)?,
             result => result?,
         };
         self.check_own(directory.as_fd())?;
+        let directory = Rc::new(directory);
+        self.parents.borrow_mut().insert(parent.to_owned(), Rc::clone(&directory));
         Ok((directory, name))
     }
 

@@ -47,7 +47,10 @@ fn carry_out(root: &NewRoot, sandbox: &Sandbox, operation: &MountOperation) -> R
             let failed = at_path(SetupStage::Mounts, "cannot mount a new file system at", target);
             let mount = new_file_system(kind).map_err(&failed)?;
             let point = root.open_or_create(target.as_path(), Kind::Directory).map_err(&failed)?;
-            attach(&mount, point.as_fd()).map_err(&failed)
+            attach(&mount, point.as_fd()).map_err(&failed)?;
+            root.covered(target.as_path());
+            root.keep_empty(point);
+            Ok(())
         }
         MountOperation::Mask { target } => mask(root, target).or_else(unless_missing).map_err(at_path(
             SetupStage::Mounts,
@@ -114,10 +117,15 @@ fn bind_part_of_host(root: &NewRoot, bind: &Bind) -> Result<(), SetupError> {
         no_dev: !bind.devices,
         ..Default::default()
     };
-    set_attributes(tree.as_fd(), c"", true, attributes).map_err(cannot)?;
+    // A device of our own choice needs none of them.
+    if bind.from_settings || !bind.devices {
+        set_attributes(tree.as_fd(), c"", true, attributes).map_err(cannot)?;
+    }
     let kind = kind_of(tree.as_fd()).map_err(cannot)?;
     let point = root.open_or_create(bind.target.as_path(), kind).map_err(cannot)?;
-    attach(&tree, point.as_fd()).map_err(cannot)
+    attach(&tree, point.as_fd()).map_err(cannot)?;
+    root.covered(bind.target.as_path());
+    Ok(())
 }
 
 /// A detached copy of the mounts at and below a path; a symbolic link stands for what it points to.
@@ -194,15 +202,16 @@ fn mount_of(name: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> Resu
 
 fn mask(root: &NewRoot, target: &ByteString) -> Result<(), Errno> {
     let point = root.open(target.as_path())?;
-    let cover = match kind_of(point.as_fd())? {
-        Kind::File => clone_tree(root.as_fd(), "dev/null".as_ref())?,
-        Kind::Directory => mount_of(
-            "tmpfs",
-            &[("mode", "0555"), ("size", "4k")],
-            MountAttrFlags::MOUNT_ATTR_RDONLY
-                | MountAttrFlags::MOUNT_ATTR_NOSUID
-                | MountAttrFlags::MOUNT_ATTR_NODEV,
-        )?,
+    let cover = match (kind_of(point.as_fd())?, root.empty()) {
+        (Kind::File, _) => clone_tree(root.as_fd(), "dev/null".as_ref())?,
+        (Kind::Directory, Some(empty)) => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let cover = open_tree(empty, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?;
+            let attributes = MountAttributes { read_only: Some(true), ..Default::default() };
+            set_attributes(cover.as_fd(), c"", false, attributes)?;
+            cover
+        }
+        (Kind::Directory, None) => return Err(Errno::NOTDIR),
     };
     attach(&cover, point.as_fd())
 }

@@ -43,7 +43,7 @@ fn b6_build_directories_are_numbered_and_the_builders_part_is_inside() {
     let second = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
     assert_eq!(first.path(), parent.path().join("nix-build-foo.drv-0/build"));
     assert_eq!(second.path(), parent.path().join("nix-build-foo.drv-1/build"));
-    assert_eq!((mode(first.outer()), mode(first.path())), (0o700, 0o700));
+    assert_eq!((mode(first.outer()), mode(first.path())), (0o1700, 0o700));
     first.remove().unwrap();
     let again = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
     assert_eq!(again.outer(), parent.path().join("nix-build-foo.drv-0"));
@@ -84,7 +84,7 @@ fn leftovers_of_dead_engines_are_removed_and_nothing_else() {
     // As a crash leaves it: the directory without anyone who holds the lock.
     let dead = parent.path().join("nix-build-dead-0");
     fs::create_dir_all(dead.join("build/deep/tree")).unwrap();
-    fs::write(dead.join(LOCK), "").unwrap();
+    fs::set_permissions(&dead, fs::Permissions::from_mode(KILNS)).unwrap();
     // As real Nix makes them.
     fs::create_dir_all(parent.path().join("nix-build-other-0/build")).unwrap();
     assert_eq!(remove_leftovers(parent.path()).unwrap(), 1);
