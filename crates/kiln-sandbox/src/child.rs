@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kiln_sys::process::execute;
 use rustix::io::Errno;
+use rustix::process::Rlimit;
 
 use crate::status::{Report, StatusSender, describe};
 use crate::{
@@ -44,6 +45,8 @@ pub(crate) struct Child<'a> {
     pub(crate) privileged: bool,
     /// The launcher's own IDs.
     pub(crate) ids: OwnIds,
+    /// The limit of open files before the launcher raised it.
+    pub(crate) open_files: Rlimit,
     /// Is this the init of a new PID namespace?
     pub(crate) pid_namespace: bool,
     /// Is there a new mount namespace?
@@ -88,7 +91,7 @@ impl Child<'_> {
         let program = Program::new(&plan)?;
         let mut isolation =
             Isolation { processes: self.pid_namespace, cgroup: self.cgroup, ..Isolation::default() };
-        process_state::set_limits(&plan)?;
+        process_state::set_limits(&plan, self.open_files)?;
         match &plan.confinement {
             Confinement::Sandbox(sandbox) => self.enter_sandbox(&plan, sandbox, &mut isolation)?,
             Confinement::None => {

@@ -18,6 +18,14 @@ pub enum SandboxError {
     /// The launcher has ended, and with it all builders.
     #[error("the launcher process has ended unexpectedly; its builders are gone with it")]
     LauncherGone,
+    /// A build user has processes that can't be killed, so no build may run as it.
+    #[error("cannot kill the processes of build user {uid}: {source}")]
+    KillProcesses {
+        /// The user.
+        uid: u32,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// A plan could not be handed to the launcher.
     #[error("cannot send a plan to the launcher: {0}")]
     Send(#[source] io::Error),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::request::{self, LaunchHeader, Request};
+use crate::role::CLEAR_USER_ARGUMENT;
 use crate::status::{RawReceipt, Report, pair};
 use crate::{Capabilities, LAUNCHER_ARGUMENT, LaunchPlan, SandboxError, StatusChannel, log_terminal};
 
@@ -20,6 +21,7 @@ use crate::{Capabilities, LAUNCHER_ARGUMENT, LaunchPlan, SandboxError, StatusCha
 /// when many requests are queued.
 #[derive(Debug)]
 pub struct Launcher {
+    program: PathBuf,
     control: Option<OwnedFd>,
     guardian: Child,
 }
@@ -52,7 +54,7 @@ impl Launcher {
             .stdout(Stdio::null())
             .spawn()
             .map_err(cannot)?;
-        Ok(Self { control: Some(ours), guardian })
+        Ok(Self { program: program.to_owned(), control: Some(ours), guardian })
     }
 
     /// Starts a build. That it was created, that its set-up failed, and how it ended is all told by its status channel.
@@ -68,6 +70,21 @@ impl Launcher {
         let request = Request::Launch(LaunchHeader::of(plan));
         self.send(&request, &[theirs.as_fd(), file.as_fd(), terminal.builder.as_fd()])?;
         Ok(RunningBuilder { status, log: terminal.log })
+    }
+
+    /// Kills every process of a build user on this machine; for root only, and never those of root or its own user.
+    ///
+    /// Builds in a PID namespace leave none, so it is enough to do this when an engine takes a user for the first time:
+    /// before that, another engine may have crashed, or worse. Blocks for some milliseconds.
+    pub fn kill_processes_of(&self, uid: u32) -> Result<(), SandboxError> {
+        let cannot = |source| SandboxError::KillProcesses { uid, source };
+        let status = Command::new(&self.program)
+            .args([CLEAR_USER_ARGUMENT, &uid.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .map_err(cannot)?;
+        if status.success() { Ok(()) } else { Err(cannot(std::io::Error::other(status.to_string()))) }
     }
 
     /// Tries out what this machine offers for isolation. Takes some milliseconds.

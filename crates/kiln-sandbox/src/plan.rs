@@ -131,7 +131,10 @@ pub struct Sandbox {
     /// Paths of the host to show besides (`sandbox-paths`). They win over what the sandbox has by itself.
     #[serde(default)]
     pub paths: Vec<SandboxPath>,
-    /// Hide what `/proc` tells about the machine rather than about the build's processes.
+    /// Hide what `/proc` tells about the machine rather than about the build's processes, and protect what in it changes the
+    /// machine. A builder that is root on the host needs this; any other lacks the permissions for most of it anyway. With
+    /// it, programs that make a user namespace of their own can't mount a procfs there, since the kernel lets them only
+    /// where nothing is hidden.
     #[serde(default = "yes")]
     pub mask_proc: bool,
 }

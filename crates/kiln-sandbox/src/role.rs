@@ -27,22 +27,27 @@ mod strays;
 
 /// The first argument that makes this program a launcher.
 pub const LAUNCHER_ARGUMENT: &str = "__kiln-launcher";
+/// The first argument that makes this program kill all processes of the user whose ID is the second.
+pub(crate) const CLEAR_USER_ARGUMENT: &str = "__kiln-clear-user";
 
 /// Takes the role of the launcher, and never returns, if this program was started for it.
 ///
 /// To be called first thing in `main`: no thread may exist yet, and nothing may have been opened.
 pub fn run_if_launcher() {
-    let mut arguments = std::env::args_os();
-    if arguments.nth(1).is_some_and(|argument| argument == LAUNCHER_ARGUMENT) {
-        let code = match guard() {
-            Ok(()) => 0,
-            Err(error) => {
-                eprintln!("error: the launcher cannot start: {error}");
-                1
-            }
-        };
-        std::process::exit(code);
+    let mut arguments = std::env::args_os().skip(1);
+    let role = arguments.next();
+    let result = if role.as_deref() == Some(LAUNCHER_ARGUMENT.as_ref()) {
+        guard()
+    } else if role.as_deref() == Some(CLEAR_USER_ARGUMENT.as_ref()) {
+        let uid = arguments.next().and_then(|uid| uid.to_str()?.parse().ok());
+        uid.ok_or(Errno::INVAL).and_then(strays::kill_user).map_err(io::Error::from)
+    } else {
+        return;
+    };
+    if let Err(error) = &result {
+        eprintln!("error: the launcher has failed: {error}");
     }
+    std::process::exit(i32::from(result.is_err()));
 }
 
 /// The guardian: creates the launcher, and outlives it just long enough to clean up.

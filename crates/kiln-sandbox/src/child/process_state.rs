@@ -12,8 +12,8 @@ use rustix::system::{setdomainname, sethostname};
 use super::at_path;
 use crate::{ByteString, LaunchPlan, Network, SetupError, SetupStage};
 
-/// Session, umask, limits, personality.
-pub(super) fn set_limits(plan: &LaunchPlan) -> Result<(), SetupError> {
+/// Session, umask, limits, personality. `open_files` is the limit unless the plan has another.
+pub(super) fn set_limits(plan: &LaunchPlan, open_files: Rlimit) -> Result<(), SetupError> {
     let failed = |message| move |errno| SetupError::new(SetupStage::Streams, message, errno);
     setsid().map_err(failed("cannot create a session"))?;
     umask(Mode::from_raw_mode(0o022));
@@ -21,12 +21,10 @@ pub(super) fn set_limits(plan: &LaunchPlan) -> Result<(), SetupError> {
     let core = getrlimit(Resource::Core);
     setrlimit(Resource::Core, Rlimit { current: Some(0), ..core })
         .map_err(failed("cannot limit core dumps"))?;
-    if let Some(wanted) = plan.open_files {
-        let limit = getrlimit(Resource::Nofile);
-        let current = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit })
-            .map_err(failed("cannot limit open files"))?;
-    }
+    let wanted = plan.open_files.or(open_files.current);
+    let current = wanted.map(|wanted| open_files.maximum.map_or(wanted, |maximum| wanted.min(maximum)));
+    setrlimit(Resource::Nofile, Rlimit { current, ..open_files })
+        .map_err(failed("cannot limit open files"))?;
     let personality = Personality {
         no_randomisation: true,
         linux32: plan.personality.linux32,

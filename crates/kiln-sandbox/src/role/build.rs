@@ -71,6 +71,7 @@ impl Launching {
             filters: &surroundings.filters,
             privileged: surroundings.privileged,
             ids: surroundings.ids,
+            open_files: surroundings.open_files,
             pid_namespace,
             mount_namespace: wanted.contains(Namespaces::MOUNT),
             cgroup: cgroup.is_some(),

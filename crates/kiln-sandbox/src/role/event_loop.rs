@@ -8,7 +8,7 @@ use kiln_sys::process::exit_now;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{getpid, set_child_subreaper};
+use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 
 use super::build::{Build, Launching};
 use super::{has_privileges, pidfd_of_self, probe};
@@ -25,6 +25,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) launcher: OwnedFd,
     pub(super) filters: Filters,
     pub(super) ids: OwnIds,
+    /// The limit of open files that builders have if nobody says otherwise.
+    pub(super) open_files: Rlimit,
     /// May namespaces be created without a user namespace around them?
     pub(super) privileged: bool,
     /// Is this the init of a PID namespace?
@@ -71,6 +73,9 @@ fn prepare<'a>(
         super::die_with(guardian)?;
     }
     set_child_subreaper(Some(getpid()))?;
+    // Some descriptors for each build; what the engine was started with is put back for builders.
+    let open_files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: open_files.maximum, ..open_files })?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, control, EventData::new_u64(CONTROL), EventFlags::IN)?;
     epoll::add(&epoll, guardian, EventData::new_u64(GUARDIAN), EventFlags::IN)?;
@@ -79,6 +84,7 @@ fn prepare<'a>(
         launcher: pidfd_of_self().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
         filters: Filters::default(),
         ids: OwnIds::current(),
+        open_files,
         privileged: has_privileges(),
         pid_namespace,
     };

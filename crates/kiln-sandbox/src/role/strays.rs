@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kiln_sys::process::{Namespaces, clone_process, kill_everything, reap};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, getpid, getuid, kill_process};
 use rustix::thread::{Uid, set_thread_res_uid};
 
 /// How long a killed process may take to be gone. One that waits for a dead device takes for ever.
@@ -44,6 +44,9 @@ fn children() -> Vec<Pid> {
 ///
 /// This is done by a process that becomes that user, since then the kernel itself picks the victims.
 pub(super) fn kill_user(uid: u32) -> Result<(), Errno> {
+    if uid == 0 || uid == getuid().as_raw() {
+        return Err(Errno::INVAL);
+    }
     let killer = clone_process(Namespaces::NONE, None, || {
         let user = Uid::from_raw(uid);
         if set_thread_res_uid(user, user, user).is_err() {

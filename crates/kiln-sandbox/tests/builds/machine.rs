@@ -62,3 +62,44 @@ fn a_cgroup_is_killed_as_a_whole() {
     assert!(!is_locked(&world.path("builds/x/build/a")));
     assert!(!cgroup.exists());
 }
+
+#[test]
+fn b7_processes_of_a_build_user_are_killed_wherever_they_are() {
+    if !needs_root("killing the processes of another user") {
+        return;
+    }
+    let world = World::new();
+    let lock = world.path("builds/x/build/lock");
+    let plan = world.unsandboxed(&[]);
+    let mut stray = std::process::Command::new("setpriv")
+        .args([&format!("--reuid={}", world.uid), "--regid=99000", "--clear-groups"])
+        .arg(plan.builder.as_path())
+        .arg(format!("stubborn={}", lock.display()))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the stray process", || is_locked(&lock));
+    launcher().kill_processes_of(world.uid).unwrap();
+    assert!(!is_locked(&lock));
+    stray.wait().unwrap();
+    // There is none left, and that is no error.
+    launcher().kill_processes_of(world.uid).unwrap();
+}
+
+#[test]
+fn b7_the_engines_own_processes_are_never_killed() {
+    let own = rustix::process::getuid().as_raw();
+    for uid in [0, own] {
+        let error = launcher().kill_processes_of(uid).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot kill the processes of build user {uid}: ")));
+    }
+}
+
+#[test]
+fn b9_builders_get_the_limit_of_open_files_that_the_engine_has() {
+    let world = World::new();
+    let log = run(&world.plan(&["cat=/proc/self/limits"])).log;
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = |text: &str| text.lines().find(|line| line.starts_with("Max open files")).unwrap().to_owned();
+    assert_eq!(line(&log), line(&own));
+}

@@ -5,8 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, Once};
 use std::time::{Duration, Instant};
 
 use kiln_sandbox::*;
@@ -37,30 +37,17 @@ pub(crate) fn needs_root(what: &str) -> bool {
     is_root()
 }
 
-/// The builder, compiled once.
-pub(crate) fn builder_program() -> PathBuf {
-    compile("builder", &[])
-}
-
-/// Compiles the builder with these options, once per test process.
-pub(crate) fn compile(name: &str, options: &[&str]) -> PathBuf {
-    static COMPILED: Once = Once::new();
-    static OTHER: Once = Once::new();
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let id = std::process::id();
-    let program = std::env::temp_dir().join(format!("kiln-{name}-{id}"));
-    let once = if name == "builder" { &COMPILED } else { &OTHER };
-    once.call_once(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(format!("{name}.c"));
-        let status = Command::new("cc")
-            .args(["-O1", "-static", "-o"])
-            .args([&program, &source])
-            .args(options)
-            .status();
+/// The builder, compiled once per test process.
+pub(crate) fn builder_program() -> &'static [u8] {
+    static COMPILED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("builder");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/builder.c");
+        let status = Command::new("cc").args(["-O1", "-static", "-o"]).args([&program, &source]).status();
         assert!(status.expect("the tests need a C compiler").success());
-        let _ = directory;
+        fs::read(program).unwrap()
     });
-    program
+    &COMPILED
 }
 
 /// Directories for one build.
@@ -83,7 +70,8 @@ impl World {
         let world = Self { directory, uid, gid };
         let store = world.path("store");
         fs::create_dir(&store).unwrap();
-        fs::copy(builder_program(), store.join("builder")).unwrap();
+        fs::write(store.join("builder"), builder_program()).unwrap();
+        fs::set_permissions(store.join("builder"), Permissions::from_mode(0o555)).unwrap();
         fs::create_dir_all(store.join("input-directory/sub")).unwrap();
         fs::write(store.join("input-directory/hello"), "hello\n").unwrap();
         fs::write(store.join("input-file"), "file\n").unwrap();

@@ -190,7 +190,7 @@ static void abstract(const char *name) {
     result("abstract", connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, length));
 }
 
-/* Leaves a process behind in every way there is, all of them with a file locked. */
+/* Leaves a process behind in every way there is; all of them want to have a file locked. */
 static void linger(const char *path) {
     for (int way = 0; way < 3; way++) {
         if (fork()) continue;
@@ -202,7 +202,10 @@ static void linger(const char *path) {
         lockf(fd, F_LOCK, 0);
         for (;;) pause();
     }
-    usleep(50000);
+    /* Until one of them has it. */
+    int fd = open(path, O_CREAT | O_RDWR, 0666);
+    while (!lockf(fd, F_TEST, 0)) usleep(1000);
+    close(fd);
 }
 
 static void stubborn(const char *path) {
@@ -265,10 +268,6 @@ int main(int argc, char **argv, char **envp) {
             struct stat status;
             if (lstat(value, &status)) printf("stat: %s\n", strerrorname_np(errno));
             else printf("stat: mode %o uid %d gid %d\n", status.st_mode, status.st_uid, status.st_gid);
-        } else if (!strcmp(word, "statfs")) {
-            char line[64];
-            snprintf(line, sizeof line, "%s", value);
-            list(line);
         } else if (!strcmp(word, "sleep")) usleep(atoi(value) * 1000);
         else if (!strcmp(word, "close")) { close(0); close(1); close(2); }
         else if (!strcmp(word, "kill")) raise(atoi(value)), signal(atoi(value), SIG_DFL);
