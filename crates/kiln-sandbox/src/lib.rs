@@ -19,7 +19,7 @@
 //! In a PID namespace the end of the builder is the end of all its processes; [`StatusMessage::Exited`] is sent when
 //! they are gone, and only then may the engine look at what they have written.
 //!
-//! A sandbox needs Linux 5.12, for mounts by descriptor; builds without one run on older kernels too.
+//! All of it needs Linux 5.12, for mounts and processes by descriptor.
 //!
 //! What cannot be isolated on a machine is never silently left out: [`StatusMessage::Started`] says what the build got
 //! ([`Isolation`]), and [`Capabilities`] what the machine offers.

@@ -25,7 +25,26 @@ fn left_out_fields_have_the_safe_default() {
     assert!(sandbox.mask_proc && !sandbox.kvm && sandbox.paths.is_empty());
 }
 
+#[test]
+fn cut_off_plans_are_refused() {
+    let json = serde_json::to_vec(&sandboxed()).unwrap();
+    for length in 0..json.len() {
+        assert!(serde_json::from_slice::<LaunchPlan>(&json[..length]).is_err(), "{length}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn damaged_plans_are_plans_or_errors(at: prop::sample::Index, bit in 0..8_u32) {
+        let mut json = serde_json::to_vec(&sandboxed()).unwrap();
+        let at = at.index(json.len());
+        json[at] ^= 1 << bit;
+        if let Ok(plan) = serde_json::from_slice::<LaunchPlan>(&json) {
+            // What could be read is whole: it can be written and read again.
+            prop_assert_eq!(serde_json::from_str::<LaunchPlan>(&plan.to_string()).unwrap(), plan);
+        }
+    }
+
     #[test]
     fn paths_and_variables_of_any_bytes_survive(bytes: Vec<u8>, name: Vec<u8>) {
         let mut plan = sandboxed();
