@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::ffi::ErrorCode;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, FileControl, OpenFlags};
 
 use crate::error::{Error, Result};
 
@@ -72,7 +72,7 @@ impl Default for OpenOptions {
 /// Pages of the log after which SQLite copies it into the database; Nix's choice.
 const AUTOMATIC_CHECKPOINT: u32 = 40_000;
 
-/// Bytes to which the log is cut after a checkpoint; Nix's choice, which is never.
+/// Bytes to which the log is cut when it is closed; Nix's choice, which is never.
 const JOURNAL_SIZE_LIMIT: i64 = 1 << 40;
 
 /// Longest sleep between two attempts to get a lock.
@@ -99,9 +99,10 @@ pub(crate) enum Purpose {
 impl Opener {
     /// Opens a connection with all that other Nix processes rely on.
     pub(crate) fn open(&self, purpose: Purpose) -> Result<Connection> {
-        let doing = "opening the store's database";
-        let connection = self.connect(purpose).map_err(|error| self.sqlite_error(doing, error))?;
-        self.configure(connection, purpose).map_err(|error| self.sqlite_error(doing, error))
+        // Not all of this waits by itself for others who are opening the database, too.
+        self.retry("opening the store's database", || {
+            self.connect(purpose).and_then(|connection| self.configure(connection, purpose))
+        })
     }
 
     fn connect(&self, purpose: Purpose) -> rusqlite::Result<Connection> {
@@ -139,6 +140,8 @@ impl Opener {
         }
         if self.options.write_ahead_log {
             connection.pragma_update_and_check(None, "journal_size_limit", JOURNAL_SIZE_LIMIT, |_| Ok(()))?;
+            // Users who may only read the directory could not create the log again.
+            connection.file_control(None::<&str>, FileControl::PersistWal(&mut 1))?;
             connection
                 .pragma_update_and_check(None, "wal_autocheckpoint", AUTOMATIC_CHECKPOINT, |_| Ok(()))?;
         }

@@ -131,8 +131,8 @@ impl Database {
         reserved::release(&self.directory).map_err(|error| Error::Io { doing: "deleting", path, error })
     }
 
-    /// A number that changes when another process has changed the database, for caches of what was read from it. Never
-    /// waits; `None` if it cannot be told right now or the database is not in a mode that allows it.
+    /// A number that changes when another process has changed the database, for caches of what was read from it. Does
+    /// not wait for transactions: `None` if it cannot be told right now, or the database has no write-ahead log.
     pub fn foreign_version(&self) -> Option<i64> {
         self.writer.as_ref().and_then(Writer::foreign_version)
     }

@@ -48,14 +48,15 @@ impl Follow {
              cross join ValidPaths p on p.id = closure.id cross join ValidPaths d on d.path = p.deriver";
         let valid_derivers = " union select d.drv from closure \
              cross join ValidPaths p on p.id = closure.id cross join DerivationOutputs d on d.path = p.path";
-        if if self.backwards { self.derivers } else { self.outputs } {
-            terms.push_str(outputs_of_derivation);
+        let (of_outputs, of_derivers) = match self.backwards {
+            false => (outputs_of_derivation, recorded_deriver),
+            true => (valid_derivers, outputs_of_derivation),
+        };
+        if self.outputs {
+            terms.push_str(of_outputs);
         }
-        if self.backwards && self.outputs {
-            terms.push_str(valid_derivers);
-        }
-        if !self.backwards && self.derivers {
-            terms.push_str(recorded_deriver);
+        if self.derivers {
+            terms.push_str(of_derivers);
         }
         terms
     }

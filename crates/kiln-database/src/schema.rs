@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
@@ -137,7 +138,9 @@ impl SchemaFile {
 
     /// Writes the current version, durably and in one step: a crash must never leave an empty file behind.
     pub(crate) fn write_current(&self) -> Result<()> {
-        let scratch = self.path.with_extension(format!("{}.tmp", std::process::id()));
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let scratch = self.path.with_extension(format!("tmp-{}-{number}", std::process::id()));
         let write = || -> io::Result<()> {
             let mut file = fs::File::create(&scratch)?;
             file.write_all(SCHEMA_VERSION.to_string().as_bytes())?;

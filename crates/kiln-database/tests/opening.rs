@@ -288,3 +288,27 @@ fn releasing_the_reserved_space_removes_its_file() {
     assert!(!directory.join("reserved").exists());
     database.release_reserved_space().unwrap();
 }
+
+#[test]
+fn many_create_a_store_at_once() {
+    let scratch = TempDir::new().unwrap();
+    std::thread::scope(|scope| {
+        let opening: Vec<_> = (0..8)
+            .map(|number: u8| {
+                let directory = scratch.path().join("db");
+                scope.spawn(move || {
+                    let database = open(&directory, options()).unwrap();
+                    let path = StorePath::from_base_name(format!("{number:032}-p")).unwrap();
+                    let info = kiln_narinfo::PathInfo::new(path, kiln_hash::Sha256([number; 32]), 7);
+                    database.register(vec![info.into()]).unwrap();
+                })
+            })
+            .collect();
+        opening.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    let database = open(&scratch.path().join("db"), options()).unwrap();
+    assert_eq!(database.reader().unwrap().all_paths().unwrap().len(), 8);
+    let names: Vec<_> =
+        fs::read_dir(scratch.path().join("db")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().contains("tmp")), "{names:?}");
+}
