@@ -59,12 +59,24 @@ impl Failure {
         if self.silent {
             return None;
         }
-        let report = ErrorReport::new(self.class, self.messages.join(":\n").into_bytes());
+        let report = ErrorReport::new(self.class, joined(&self.messages));
         Some(match &self.hint {
             Some(hint) => report.with_hint(hint),
             None => report,
         })
     }
+}
+
+/// Messages with their reasons: on one line as far as they are lines.
+fn joined(messages: &[String]) -> String {
+    let mut text = String::new();
+    for message in messages {
+        if !text.is_empty() {
+            text.push_str(if message.contains('\n') || text.contains('\n') { ":\n" } else { ": " });
+        }
+        text.push_str(message);
+    }
+    text
 }
 
 /// An error with its chain of causes; a cause that the message before it already tells is not told again.
@@ -123,9 +135,15 @@ mod tests {
         let report = failure.with_hint("pour water on it").report().unwrap();
         assert_eq!(
             String::from_utf8(report.body()).unwrap(),
-            "while reading 'x':\nouter:\ninner: disk on fire\nhint: pour water on it"
+            "while reading 'x': outer: inner: disk on fire\nhint: pour water on it"
         );
         assert_eq!(report.class, ErrorClass::Environment);
+    }
+
+    #[test]
+    fn several_lines_stay_apart() {
+        let messages = ["adding 'x'", "kiln.toml:1:1: wrong\n  | ^", "no"].map(str::to_owned);
+        assert_eq!(joined(&messages), "adding 'x':\nkiln.toml:1:1: wrong\n  | ^:\nno");
     }
 
     #[test]

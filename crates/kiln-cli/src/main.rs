@@ -14,6 +14,7 @@ mod failure;
 mod interrupt;
 mod invocation;
 mod json;
+mod json_log;
 mod machine;
 mod out_links;
 mod output;

@@ -119,12 +119,28 @@ fn stored(path: &Path, store_dir: &StoreDir) -> Result<Option<(StorePath, Vec<u8
         if path.starts_with(store_dir.as_str()) && path != Path::new(store_dir.as_str()) {
             return Ok(Some(store_dir.split(path.as_os_str().as_bytes())?));
         }
-        match std::fs::read_link(&path) {
-            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
-            Err(_) => return Ok(None),
+        match follow_first_link(&path) {
+            Some(followed) => path = followed,
+            None => return Ok(None),
         }
     }
     Err(Failure::input(format!("'{}' leads through more than {MAX_LINKS} symbolic links", path.display())))
+}
+
+/// The path with the first link in it replaced by what it leads to; `None` if there is no link in it.
+fn follow_first_link(path: &Path) -> Option<PathBuf> {
+    let mut before = PathBuf::new();
+    let mut components = path.components();
+    while let Some(component) = components.next() {
+        let link = before.join(component);
+        if let Ok(target) = std::fs::read_link(&link) {
+            let rest = components.as_path();
+            let target = before.join(target);
+            return Some(if rest.as_os_str().is_empty() { target } else { target.join(rest) });
+        }
+        before = link;
+    }
+    None
 }
 
 /// The store path that an argument names, which must be one.
@@ -186,6 +202,7 @@ mod tests {
         symlink(DRV, link("drv")).unwrap();
         symlink("loop", link("loop")).unwrap();
         assert_eq!(stored_as(link("second").to_str().unwrap()), PLAIN);
+        assert_eq!(stored_as(link("second/bin/../lib").to_str().unwrap()), PLAIN);
         assert_eq!(stored_as(&format!("{}^dev", link("drv").display())), format!("{DRV}^dev"));
         assert!(parse(link("loop").to_str().unwrap()).is_err());
         assert!(parse("/nix/store/nonsense").is_err());

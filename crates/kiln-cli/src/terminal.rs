@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln_console::{Console, LogFormat, Presentation};
-use kiln_events::{ErrorReport, EventSender, Prefix, Verbosity};
+use kiln_events::{ErrorReport, EventSender, EventSink, Fanout, Prefix, Verbosity};
 
 use crate::command_line::GlobalOptions;
 use crate::failure::Failure;
@@ -34,12 +34,19 @@ impl Terminal {
         match Console::stderr(format, verbosity, presentation, show_trace) {
             Ok(console) => {
                 let console = Arc::new(console);
-                // Names of activities differ between processes, so that logs of several can be put together.
-                let first_id = u64::from(std::process::id()) << 32 | 1;
-                let events = EventSender::with_first_id(console.clone(), first_id);
+                let events = sender(console.clone());
                 Self { console: Some(console), events, format, colours }
             }
             Err(_) => Self { console: None, events: EventSender::null(), format, colours },
+        }
+    }
+
+    /// A sender to here and to another sink.
+    pub(crate) fn events_also_to(&self, sink: Option<Arc<impl EventSink + 'static>>) -> EventSender {
+        match (&self.console, sink) {
+            (Some(console), Some(sink)) => sender(Arc::new(Fanout::new(vec![console.clone(), sink]))),
+            (None, Some(sink)) => sender(sink),
+            (_, None) => self.events.clone(),
         }
     }
 
@@ -63,4 +70,9 @@ impl Terminal {
             console.finish();
         }
     }
+}
+
+/// A sender whose names of activities differ from those of other processes, so that logs of several can be put together.
+fn sender(sink: Arc<dyn EventSink>) -> EventSender {
+    EventSender::with_first_id(sink, u64::from(std::process::id()) << 32 | 1)
 }

@@ -16,10 +16,12 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     None
 }
 
-/// A program of real Nix that works on the store below `root`, as `--store ROOT` makes Kiln do.
+/// A program of real Nix that works on the store of the directory. The older programs take no `nix-command`.
 pub(crate) fn command(scratch: &Scratch, program: &Path) -> Command {
     let mut command = scratch.program(program);
     command.env("NIX_REMOTE", "");
-    command.args(["--extra-experimental-features", "nix-command"]);
+    if program.ends_with("nix") {
+        command.args(["--extra-experimental-features", "nix-command"]);
+    }
     command
 }

@@ -47,7 +47,7 @@ impl Outcome {
     }
 }
 
-/// A directory that vanishes with everything in it, a home and a configuration directory among it.
+/// A directory that vanishes with everything in it: a home, a configuration directory, a store with its state.
 pub(crate) struct Scratch {
     dir: TempDir,
 }
@@ -64,6 +64,16 @@ impl Scratch {
     /// Where the program is run.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join("work").join(name)
+    }
+
+    /// The store directory; what is in it is called so, too.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// The state directory of the store.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
     }
 
     /// The configuration directory.
@@ -88,6 +98,9 @@ impl Scratch {
             .env("HOME", self.dir.path().join("home"))
             .env("NIX_CONF_DIR", self.etc())
             .env("XDG_CONFIG_DIRS", "")
+            .env("NIX_STORE_DIR", self.store())
+            .env("NIX_STATE_DIR", self.state())
+            .env("NIX_LOG_DIR", self.dir.path().join("log"))
             .current_dir(self.dir.path().join("work"))
             .stdin(Stdio::null());
         command
@@ -98,6 +111,13 @@ impl Scratch {
         let mut command = self.program(env!("CARGO_BIN_EXE_kiln"));
         command.args(arguments.split_whitespace());
         command
+    }
+
+    /// Lets builds run as the user that runs the test, without a sandbox unless they ask for it, with the programs of the
+    /// host.
+    pub(crate) fn configure_builds(&self) {
+        let settings = "build-users-group =\nsandbox = false\nsandbox-paths = /bin /usr /lib /lib64?\n";
+        fs::write(self.etc().join("nix.conf"), settings).unwrap();
     }
 
     /// Runs the program with arguments separated by blanks.
