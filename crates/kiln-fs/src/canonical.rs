@@ -81,10 +81,16 @@ struct Linked {
 /// Makes trees canonical. One value is used for all outputs of a build, as they may have hard links in common.
 #[derive(Debug)]
 pub struct Canonicaliser {
-    ownership: Ownership,
+    rules: Rules,
     hard_links: HardLinks,
-    ignored_attributes: Vec<Vec<u8>>,
     linked: HashMap<Identity, Linked>,
+}
+
+/// What can be said of each file for itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    ownership: Ownership,
+    ignored_attributes: Vec<Vec<u8>>,
 }
 
 impl Canonicaliser {
@@ -94,8 +100,10 @@ impl Canonicaliser {
     pub fn new(ownership: Ownership) -> Self {
         Self {
             hard_links: if ownership.builder.is_some() { HardLinks::Refuse } else { HardLinks::Copy },
-            ownership,
-            ignored_attributes: IGNORED_ATTRIBUTES.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            rules: Rules {
+                ownership,
+                ignored_attributes: IGNORED_ATTRIBUTES.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            },
             linked: HashMap::new(),
         }
     }
@@ -110,7 +118,7 @@ impl Canonicaliser {
     /// Says which extended attributes are left alone (setting `ignored-acls`).
     #[must_use]
     pub fn ignore_attributes(mut self, names: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
-        self.ignored_attributes = names.into_iter().map(|name| name.as_ref().to_vec()).collect();
+        self.rules.ignored_attributes = names.into_iter().map(|name| name.as_ref().to_vec()).collect();
         self
     }
 
@@ -135,17 +143,13 @@ impl Canonicaliser {
         }
     }
 
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Opens a regular file for reading and makes it canonical.
     pub(crate) fn regular(&mut self, place: &Place<'_>) -> Result<(OwnedFd, Status)> {
-        let (mut file, mut status) = match place.open_file() {
-            Err(Error::System { source, .. })
-                if Errno::from_io_error(&source) == Some(Errno::ACCESS)
-                    && place.grant(Kind::Regular, 0o400)? =>
-            {
-                place.open_file()?
-            }
-            result => result?,
-        };
+        let (mut file, mut status) = open_granted(place)?;
         if status.links > 1 {
             match self.hard_links {
                 HardLinks::Accept => {}
@@ -157,17 +161,14 @@ impl Canonicaliser {
                 }
             }
         }
-        self.check_owner(place, &status)?;
-        let executable = status.permissions & 0o100 != 0;
-        self.settle(place, file.as_fd(), &status, if executable { 0o555 } else { 0o444 })?;
+        self.rules.settle_file(place, file.as_fd(), &status)?;
         Ok((file, status))
     }
 
     /// Makes an open directory canonical.
     pub(crate) fn directory(&mut self, place: &Place<'_>, directory: BorrowedFd<'_>) -> Result<()> {
         let status = Status::of(directory).during("look at", || place.path())?;
-        self.check_owner(place, &status)?;
-        self.settle(place, directory, &status, 0o555)
+        self.rules.settle(place, directory, &status, 0o555)
     }
 
     /// Makes a symbolic link canonical and gives its target.
@@ -187,17 +188,51 @@ impl Canonicaliser {
                 }
             }
         }
-        self.check_owner(place, &status)?;
-        if self.is_foreign(&status) {
-            rustix::fs::chownat(&link, c"", Some(self.uid()), Some(self.gid()), AtFlags::EMPTY_PATH)
-                .during("change the owner of", || place.path())?;
-        }
-        self.strip_link(place, link.as_fd())?;
-        if status.modified != (CANONICAL_TIME, 0) {
-            rustix::fs::utimensat(&link, c"", &canonical_times(), AtFlags::EMPTY_PATH)
-                .during("set the time of", || place.path())?;
-        }
+        self.rules.settle_link(place, link.as_fd(), &status)?;
         Ok(target)
+    }
+
+    /// Counts the links of a file that has several. One seen before has been made canonical.
+    fn seen_before(&mut self, place: &Place<'_>, status: &Status) -> Result<bool> {
+        if let Some(linked) = self.linked.get_mut(&status.identity) {
+            linked.found += 1;
+            linked.links = linked.links.max(status.links);
+            return Ok(true);
+        }
+        self.rules.check_owner(place, status)?;
+        let linked = Linked { found: 1, links: status.links, path: place.path() };
+        self.linked.insert(status.identity, linked);
+        Ok(false)
+    }
+}
+
+/// Opens a regular file for reading, with the right to if need be.
+fn open_granted(place: &Place<'_>) -> Result<(OwnedFd, Status)> {
+    match place.open_file() {
+        Err(Error::System { source, .. })
+            if Errno::from_io_error(&source) == Some(Errno::ACCESS)
+                && place.grant(Kind::Regular, 0o400)? =>
+        {
+            place.open_file()
+        }
+        result => result,
+    }
+}
+
+impl Rules {
+    /// Opens a regular file and makes it canonical, if it has one link only.
+    pub(crate) fn single_file(&self, place: &Place<'_>) -> Result<Option<(OwnedFd, Status)>> {
+        let (file, status) = open_granted(place)?;
+        if status.links > 1 {
+            return Ok(None);
+        }
+        self.settle_file(place, file.as_fd(), &status)?;
+        Ok(Some((file, status)))
+    }
+
+    fn settle_file(&self, place: &Place<'_>, file: BorrowedFd<'_>, status: &Status) -> Result<()> {
+        let executable = status.permissions & 0o100 != 0;
+        self.settle(place, file, status, if executable { 0o555 } else { 0o444 })
     }
 
     /// Owner, attributes, permissions, time of an open file or directory; the owner first.
@@ -208,6 +243,7 @@ impl Canonicaliser {
         status: &Status,
         permissions: u32,
     ) -> Result<()> {
+        self.check_owner(place, status)?;
         let foreign = self.is_foreign(status);
         if foreign {
             rustix::fs::fchown(file, Some(self.uid()), Some(self.gid()))
@@ -221,6 +257,22 @@ impl Canonicaliser {
         }
         if foreign || status.modified != (CANONICAL_TIME, 0) {
             rustix::fs::futimens(file, &canonical_times()).during("set the time of", || place.path())?;
+        }
+        Ok(())
+    }
+
+    /// The same for a symbolic link that is open as a place, as far as links have these things.
+    fn settle_link(&self, place: &Place<'_>, link: BorrowedFd<'_>, status: &Status) -> Result<()> {
+        self.check_owner(place, status)?;
+        let foreign = self.is_foreign(status);
+        if foreign {
+            rustix::fs::chownat(link, c"", Some(self.uid()), Some(self.gid()), AtFlags::EMPTY_PATH)
+                .during("change the owner of", || place.path())?;
+        }
+        self.strip_link(place, link)?;
+        if foreign || status.modified != (CANONICAL_TIME, 0) {
+            rustix::fs::utimensat(link, c"", &canonical_times(), AtFlags::EMPTY_PATH)
+                .during("set the time of", || place.path())?;
         }
         Ok(())
     }
@@ -284,19 +336,6 @@ impl Canonicaliser {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Counts the links of a file that has several. One seen before has been made canonical.
-    fn seen_before(&mut self, place: &Place<'_>, status: &Status) -> Result<bool> {
-        if let Some(linked) = self.linked.get_mut(&status.identity) {
-            linked.found += 1;
-            linked.links = linked.links.max(status.links);
-            return Ok(true);
-        }
-        self.check_owner(place, status)?;
-        let linked = Linked { found: 1, links: status.links, path: place.path() };
-        self.linked.insert(status.identity, linked);
-        Ok(false)
     }
 
     fn is_foreign(&self, status: &Status) -> bool {

@@ -160,6 +160,9 @@ impl Deletion {
         match result {
             Err(Errno::NOTEMPTY | Errno::EXIST) if !level.failed && level.attempts > 0 => {
                 level.attempts -= 1;
+                if let Some(fd) = &level.fd {
+                    let _ = rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(0));
+                }
                 self.levels.push(level);
                 self.look_through();
                 return Ok(());

@@ -6,8 +6,10 @@
 use crate::canonical::Canonicaliser;
 use crate::component::Component;
 use crate::directory::Directory;
+use crate::entries::Entries;
 use crate::error::{During as _, Error, Result};
 use crate::pipeline::{CHUNK, ChunkSink, WriteChunks};
+use crate::read_ahead::{Prepared, ReadAhead};
 use crate::status::Status;
 use crate::walk::{Place, Visitor, walk};
 use kiln_hash::{Sha256, Sha256Hasher};
@@ -16,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The most that a chunk must have room for before something other than contents is appended: the framing and names of an
 /// entry, or the target of a link.
@@ -56,7 +59,9 @@ pub(crate) fn dump_to(
     let directory_path = directory.path().as_os_str().as_bytes();
     let root = Place::new(directory.as_fd(), name.as_c_str(), directory_path);
     let root_path = root.path();
+    let rules = canonicaliser.as_ref().map(|canonicaliser| canonicaliser.rules().clone());
     let mut dumper = Dumper {
+        read_ahead: ReadAhead::new(rules),
         encoder: Encoder::new(),
         chunk: Vec::with_capacity(CHUNK),
         sink,
@@ -72,6 +77,7 @@ pub(crate) fn dump_to(
 }
 
 struct Dumper<'a> {
+    read_ahead: ReadAhead,
     encoder: Encoder,
     chunk: Vec<u8>,
     sink: &'a mut dyn ChunkSink,
@@ -125,9 +131,29 @@ impl Dumper<'_> {
         if missing > 0 {
             return Err(Error::Changed(place.path()));
         }
+        self.end_file(place, hasher, status.size)
+    }
+
+    /// Puts a file into the archive whose contents have been read ahead.
+    fn ready_contents(&mut self, place: &Place<'_>, status: &Status, contents: &[u8]) -> Result<()> {
+        let executable = status.permissions & 0o100 != 0;
+        let mut hasher = self.files.is_some().then(|| FileHasher::new(executable, status.size));
+        encoded(place, self.encoder.regular(&mut self.chunk, executable, status.size))?;
+        if self.chunk.capacity() - self.chunk.len() < contents.len() + ROOM {
+            self.flush()?;
+        }
+        self.chunk.extend_from_slice(contents);
+        encoded(place, self.encoder.contents(contents.len() as u64))?;
+        if let Some(hasher) = &mut hasher {
+            hasher.hasher.update(contents);
+        }
+        self.end_file(place, hasher, status.size)
+    }
+
+    fn end_file(&mut self, place: &Place<'_>, hasher: Option<FileHasher>, size: u64) -> Result<()> {
         encoded(place, self.encoder.end_regular(&mut self.chunk))?;
         if let Some(hasher) = hasher {
-            self.file_hash(place, hasher, status.size);
+            self.file_hash(place, hasher, size);
         }
         Ok(())
     }
@@ -154,16 +180,26 @@ impl Visitor for Dumper<'_> {
         encoded(place, self.encoder.directory(&mut self.chunk))
     }
 
+    fn listed(&mut self, directory: &Arc<OwnedFd>, entries: &Arc<Entries>, path: &[u8]) {
+        self.read_ahead.enter(directory, entries, path);
+    }
+
     fn leave(&mut self, directory: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+        self.read_ahead.leave();
         self.make_room()?;
         let place = Place::new(directory, c"", path);
         encoded(&place, self.encoder.end_directory(&mut self.chunk))
     }
 
     fn regular(&mut self, place: &Place<'_>) -> Result<()> {
-        let (file, status) = match &mut self.canonicaliser {
-            Some(canonicaliser) => canonicaliser.regular(place)?,
-            None => place.open_file()?,
+        let (file, status) = match (self.read_ahead.take(place.index)?, &mut self.canonicaliser) {
+            (Some(Prepared::Read(status, contents)), _) => {
+                self.make_room()?;
+                return self.ready_contents(place, &status, &contents);
+            }
+            (Some(Prepared::Open(file, status)), _) => (file, status),
+            (None, Some(canonicaliser)) => canonicaliser.regular(place)?,
+            (None, None) => place.open_file()?,
         };
         self.make_room()?;
         self.contents(place, &file, &status)

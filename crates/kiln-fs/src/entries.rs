@@ -26,7 +26,7 @@ struct Place {
 }
 
 impl Entries {
-    /// Reads an open directory from its start, in the file system's order.
+    /// Reads a directory that has just been opened, in the file system's order.
     pub(crate) fn read(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
         let mut entries = Self::default();
         for_each_entry(directory, |name, kind| entries.push(name, kind))?;
@@ -44,6 +44,10 @@ impl Entries {
         let names = &self.names;
         let name = |place: &Place| names.get(place.start..place.start + place.length).unwrap_or_default();
         self.places.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<(&CStr, FileType)> {
@@ -65,12 +69,11 @@ impl Entries {
     }
 }
 
-/// Calls `visit` for each entry of an open directory but `.` and `..`, from its start.
+/// Calls `visit` for each entry of an open directory but `.` and `..`, from where its descriptor stands.
 pub(crate) fn for_each_entry(
     directory: BorrowedFd<'_>,
     mut visit: impl FnMut(&CStr, FileType),
 ) -> Result<(), Errno> {
-    rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(0))?;
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut raw = RawDir::new(directory, buffer.spare_capacity_mut());
     while let Some(entry) = raw.next() {

@@ -27,6 +27,7 @@ mod entries;
 mod error;
 mod path_locks;
 mod pipeline;
+mod read_ahead;
 mod rename;
 mod restore;
 mod scan;

@@ -21,11 +21,11 @@ use std::path::PathBuf;
 /// What is done with names that differ only in the case of letters, and with the names that Nix's `use-case-hack` makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CaseHack {
-    /// They are names like all others, except that those with the hack's suffix are refused.
+    /// They are names like all others, as in Nix without the setting.
     #[default]
-    Refuse,
-    /// They are names like all others.
     Ordinary,
+    /// They are names like all others, except that those with the hack's suffix are refused.
+    Refuse,
     /// Later ones get the hack's suffix, for a file system that ignores case.
     Apply,
 }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Something in a directory that is open.
 pub(crate) struct Place<'a> {
@@ -19,11 +20,13 @@ pub(crate) struct Place<'a> {
     pub(crate) name: &'a CStr,
     /// Path of the directory, for messages.
     directory_path: &'a [u8],
+    /// Which of the directory's entries it is; of no meaning for a root.
+    pub(crate) index: usize,
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn new(directory: BorrowedFd<'a>, name: &'a CStr, directory_path: &'a [u8]) -> Self {
-        Self { directory, name, directory_path }
+        Self { directory, name, directory_path, index: 0 }
     }
 
     /// For messages.
@@ -86,6 +89,9 @@ pub(crate) trait Visitor {
     /// A directory has been opened; its entries come.
     fn enter(&mut self, place: &Place<'_>, directory: BorrowedFd<'_>) -> Result<()>;
 
+    /// What the directory that was entered last contains.
+    fn listed(&mut self, _: &Arc<OwnedFd>, _: &Arc<Entries>, _path: &[u8]) {}
+
     /// All entries of the innermost directory have come.
     fn leave(&mut self, directory: BorrowedFd<'_>, path: &[u8]) -> Result<()>;
 
@@ -103,8 +109,8 @@ pub(crate) trait Visitor {
 
 /// A directory on the way.
 struct Level {
-    fd: OwnedFd,
-    entries: Entries,
+    fd: Arc<OwnedFd>,
+    entries: Arc<Entries>,
     next: usize,
     /// Length of the path of the directory that this one is in.
     parent_path: usize,
@@ -116,7 +122,9 @@ pub(crate) fn walk(root: &Place<'_>, visitor: &mut impl Visitor) -> Result<()> {
     let mut path = root.directory_path.to_vec();
     let mut levels: Vec<Level> = Vec::new();
     if let Some((fd, entries)) = visit(root, status.kind, 0, visitor)? {
-        levels.push(Level { fd, entries, next: 0, parent_path: enter_path(&mut path, root.name) });
+        let parent_path = enter_path(&mut path, root.name);
+        visitor.listed(&fd, &entries, &path);
+        levels.push(Level { fd, entries, next: 0, parent_path });
     }
     while let Some(level) = levels.last() {
         let Some((name, kind)) = level.entries.get(level.next) else {
@@ -125,7 +133,7 @@ pub(crate) fn walk(root: &Place<'_>, visitor: &mut impl Visitor) -> Result<()> {
             levels.pop();
             continue;
         };
-        let place = Place::new(level.fd.as_fd(), name, &path);
+        let place = Place { index: level.next, ..Place::new(level.fd.as_fd(), name, &path) };
         let kind = match kind {
             FileType::Unknown => Status::at(place.directory, name).during("look at", || place.path())?.kind,
             kind => Kind::of(kind),
@@ -134,6 +142,7 @@ pub(crate) fn walk(root: &Place<'_>, visitor: &mut impl Visitor) -> Result<()> {
         let opened = visit(&place, kind, levels.len(), visitor)?;
         let below = opened.map(|(fd, entries)| {
             let parent_path = enter_path(&mut path, name);
+            visitor.listed(&fd, &entries, &path);
             Level { fd, entries, next: 0, parent_path }
         });
         if let Some(level) = levels.last_mut() {
@@ -150,7 +159,7 @@ fn visit(
     kind: Kind,
     depth: usize,
     visitor: &mut impl Visitor,
-) -> Result<Option<(OwnedFd, Entries)>> {
+) -> Result<Option<(Arc<OwnedFd>, Arc<Entries>)>> {
     if depth >= MAX_DEPTH {
         return Err(Error::TooDeep(place.path()));
     }
@@ -168,7 +177,7 @@ fn visit(
             visitor.enter(place, directory.as_fd())?;
             let mut entries = Entries::read(directory.as_fd()).during("read directory", || place.path())?;
             entries.sort();
-            return Ok(Some((directory, entries)));
+            return Ok(Some((Arc::new(directory), Arc::new(entries))));
         }
         Kind::Other(kind) => return Err(Error::UnsupportedKind { path: place.path(), kind }),
     }
