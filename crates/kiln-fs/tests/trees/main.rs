@@ -6,6 +6,7 @@ mod attacks;
 mod canonical;
 mod deletion;
 mod directories;
+mod link_pool;
 mod locks;
 mod scratch;
 mod temp_roots;
