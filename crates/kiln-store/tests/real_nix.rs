@@ -18,13 +18,12 @@ use kiln_narinfo::registration::{Entry, Form, Reader};
 use kiln_settings::LocalStoreUrl;
 use kiln_store::{CheckSignatures, Follow, LocalStore, NewObject, StoreConfig, Verdict};
 use kiln_store_path::{ContentAddressMethod, OutputName, StorePathName};
-use scratch_store::{ScratchStore, sample, stream};
-use tempfile::TempDir;
+use scratch_store::{ScratchDirectory, ScratchStore, sample, stream};
 use tokio::io::AsyncReadExt;
 
 /// A scratch directory with a store that both use, by the same variables of the environment.
 struct Shared {
-    root: TempDir,
+    root: ScratchDirectory,
 }
 
 /// Where Nix is; without it there is nothing to test, which is said aloud and is a failure where it has to be there.
@@ -42,7 +41,7 @@ fn nix_is_missing() -> bool {
 
 impl Shared {
     fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
+        let root = ScratchDirectory::new();
         fs::create_dir(root.path().join("conf")).unwrap();
         fs::write(
             root.path().join("conf/nix.conf"),

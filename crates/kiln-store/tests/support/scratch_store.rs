@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kiln_fs::{Component, Directory};
 use kiln_narinfo::{NarInfo, PathInfo, PublicKeys};
 use kiln_settings::LocalStoreUrl;
 use kiln_store::{ByteStream, LocalStore, StoreConfig};
@@ -15,7 +16,31 @@ use tempfile::TempDir;
 /// A store below a scratch directory, which goes with it.
 pub(crate) struct ScratchStore {
     pub(crate) store: LocalStore,
-    pub(crate) root: TempDir,
+    pub(crate) root: ScratchDirectory,
+}
+
+/// A directory that is removed when dropped, together with store objects in it, whose directories nobody but root can
+/// empty without further ado.
+pub(crate) struct ScratchDirectory(TempDir);
+
+impl ScratchDirectory {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for ScratchDirectory {
+    fn drop(&mut self) {
+        let directory = Directory::open(self.path()).unwrap();
+        for entry in fs::read_dir(self.path()).unwrap() {
+            let name = Component::new(entry.unwrap().file_name().as_encoded_bytes()).unwrap();
+            kiln_fs::delete_tree(&directory, &name).unwrap();
+        }
+    }
 }
 
 /// The configuration of a store below `root`, for speed rather than for surviving a power failure.
@@ -35,7 +60,7 @@ impl ScratchStore {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut StoreConfig)) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        let root = ScratchDirectory::new();
         let mut config = config(root.path());
         change(&mut config);
         let store = LocalStore::open(config, Arc::new(|_| {})).await.unwrap();
