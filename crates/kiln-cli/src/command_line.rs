@@ -152,6 +152,36 @@ mod tests {
         }
     }
 
+    /// The reference names each command in a heading or, for packagers', in the text, and each option.
+    #[test]
+    fn the_reference_is_complete() {
+        const REFERENCE: &str = include_str!("../../../docs/commands.md");
+        let mut commands: Vec<(String, Command)> = vec![("kiln".to_owned(), definition())];
+        while let Some((line, command)) = commands.pop() {
+            let mentioned =
+                REFERENCE.contains(&format!("`{line}`")) || REFERENCE.contains(&format!("`{line} "));
+            assert!(mentioned, "docs/commands.md lacks '{line}'");
+            for option in command.get_arguments().filter(|option| !option.is_hide_set()) {
+                if let Some(long) = option.get_long() {
+                    assert!(
+                        REFERENCE.contains(&format!("--{long}")),
+                        "docs/commands.md lacks '{line} --{long}'"
+                    );
+                }
+                if let Some(short) = option.get_short() {
+                    assert!(
+                        REFERENCE.contains(&format!("`-{short}")),
+                        "docs/commands.md lacks '{line} -{short}'"
+                    );
+                }
+            }
+            let inner = command
+                .get_subcommands()
+                .map(|inner| (format!("{line} {}", inner.get_name()), inner.clone()));
+            commands.extend(inner);
+        }
+    }
+
     #[test]
     fn options_join_over_the_levels() {
         let matches = definition()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_build::Engine;
 use kiln_events::{EventSender, Verbosity};
 use kiln_narinfo::PathInfo;
-use kiln_settings::Settings;
+use kiln_settings::{Settings, StoreUrl};
 use kiln_store::{LocalStore, Notice, OnNotice};
 use kiln_store_path::{StoreDir, StorePath};
 use tokio::runtime::{Handle, Runtime};
@@ -40,7 +40,16 @@ impl Session {
             .enable_all()
             .build()
             .doing(|| "starting the runtime")?;
-        let store = runtime.block_on(LocalStore::open(config, notices(&events)))?;
+        let opened = runtime.block_on(LocalStore::open(config, notices(&events)));
+        let store = opened.map_err(|error| {
+            let failure = Failure::from(error);
+            // The machine's store is root's.
+            if settings.store == StoreUrl::Auto && !rustix::process::geteuid().is_root() {
+                failure.with_hint("'--store DIR' works on a store of your own below a directory")
+            } else {
+                failure
+            }
+        })?;
         Ok(Self {
             store,
             settings,

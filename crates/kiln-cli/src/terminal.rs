@@ -1,9 +1,12 @@
 //! Standard error: what happens, and what went wrong.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use kiln_console::{Console, LogFormat, Presentation};
-use kiln_events::{ErrorReport, EventSender, EventSink, Fanout, Prefix, Verbosity};
+use kiln_events::{
+    Colours, ErrorReport, Event, EventSender, EventSink, Fanout, Prefix, Verbosity, internal_json, safe_text,
+};
 
 use crate::command_line::GlobalOptions;
 use crate::failure::Failure;
@@ -12,6 +15,8 @@ use crate::failure::Failure;
 pub(crate) struct Terminal {
     /// None if the console's thread could not be started: then only errors are told.
     console: Option<Arc<Console>>,
+    /// Whether nothing can be told by the console any more.
+    finished: Cell<bool>,
     /// Where events go.
     pub(crate) events: EventSender,
     /// In what form they are told.
@@ -35,9 +40,15 @@ impl Terminal {
             Ok(console) => {
                 let console = Arc::new(console);
                 let events = sender(console.clone());
-                Self { console: Some(console), events, format, colours }
+                Self { console: Some(console), finished: Cell::new(false), events, format, colours }
             }
-            Err(_) => Self { console: None, events: EventSender::null(), format, colours },
+            Err(_) => Self {
+                console: None,
+                finished: Cell::new(true),
+                events: EventSender::null(),
+                format,
+                colours,
+            },
         }
     }
 
@@ -58,17 +69,23 @@ impl Terminal {
     }
 
     fn report(&self, report: ErrorReport) {
-        match &self.console {
-            Some(_) => self.events.error(report),
-            None => eprintln!("{}", report.render(Prefix::Error, false)),
+        if self.console.is_some() && !self.finished.get() {
+            self.events.error(report);
+        } else if self.format == LogFormat::InternalJson {
+            let event = Event::report(Verbosity::Error, report);
+            eprint!("{}", internal_json::encode(&event, internal_json::Options::default()));
+        } else {
+            let colours = if self.colours { Colours::Keep } else { Colours::Strip };
+            eprintln!("{}", safe_text(report.render(Prefix::Error, false).as_bytes(), colours));
         }
     }
 
-    /// Writes what is left. Nothing can be told after that.
+    /// Writes what is left, so that results do not come before what was told earlier. Only errors can be told after that.
     pub(crate) fn finish(&self) {
         if let Some(console) = &self.console {
             console.finish();
         }
+        self.finished.set(true);
     }
 }
 

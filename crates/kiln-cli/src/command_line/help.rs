@@ -43,7 +43,7 @@ pub(crate) fn command_end(run: &Run) -> String {
     if run.takes_settings {
         text.push_str(
             "Every setting of nix.conf is an option too: --NAME VALUE, or --NAME and --no-NAME for what is true or \
-             false, and --extra-NAME VALUE to add to a list. 'kiln config show' lists them.\n\n",
+             false, and --extra-NAME VALUE to add to a list. 'kiln config describe' explains them.\n\n",
         );
     }
     examples(&mut text, run.examples);

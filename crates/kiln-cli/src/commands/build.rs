@@ -34,7 +34,7 @@ pub(super) const ENTRY: Entry = Entry {
                 "kiln build -L -j2 /nix/store/…-hello.drv^out",
                 "a derivation in the store, with the log as it comes",
             ),
-            ("kiln build --dry-run --sandbox", "what would be built"),
+            ("kiln build --keep-going --cores 2 . ../other", "two recipes, as far as it goes"),
         ],
         exit_codes: &[
             ("100", "a build failed"),
@@ -101,6 +101,7 @@ fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let is_json = invocation.flag("json");
     let Some(answer) = answer else {
         if is_json {
+            invocation.terminal.finish();
             output::print(json::pretty(&missing::json(&missing, session.store_dir())))?;
         }
         return Ok(0);
@@ -111,6 +112,7 @@ fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
             out_links::leave(&session, &prefix, &answer)?;
         }
     }
+    invocation.terminal.finish();
     output::print(if is_json {
         json::pretty(&answer::json(&answer, session.store_dir()))
     } else {
