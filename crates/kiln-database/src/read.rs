@@ -1,6 +1,6 @@
 //! Queries. Each is one statement, so that it sees one state of the store and needs no round trip per path.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kiln_narinfo::{PathInfo, Realisation, RealisationId, SignatureSet};
 use kiln_store_path::{OutputName, StoreDir, StorePath};
@@ -82,7 +82,7 @@ impl ReadConnection {
     /// What is known about a path; `None` if it is not valid.
     pub fn path_info(&self, path: &StorePath) -> Result<Option<PathInfo>> {
         let sql = format!(
-            "select {COLUMNS}, r.path from ValidPaths v left join Refs on Refs.referrer = v.id \
+            "select {COLUMNS}, r.id, r.path from ValidPaths v left join Refs on Refs.referrer = v.id \
              left join ValidPaths r on r.id = Refs.reference where v.path = ?1"
         );
         Ok(self.infos("querying path info", &sql, [self.store_dir.print(path)])?.pop())
@@ -91,7 +91,7 @@ impl ReadConnection {
     /// What is known about those of `paths` that are valid.
     pub fn path_infos(&self, paths: &[StorePath]) -> Result<HashMap<StorePath, PathInfo>> {
         let sql = format!(
-            "select {COLUMNS}, r.path from json_each(?1) j cross join ValidPaths v on v.path = j.value \
+            "select {COLUMNS}, r.id, r.path from json_each(?1) j cross join ValidPaths v on v.path = j.value \
              left join Refs on Refs.referrer = v.id left join ValidPaths r on r.id = Refs.reference"
         );
         let infos = self.infos("querying path infos", &sql, [self.json_list(paths)])?;
@@ -170,7 +170,7 @@ impl ReadConnection {
     /// Path info of all valid paths, in the order in which they were registered first.
     pub fn all_path_infos(&self) -> Result<Vec<PathInfo>> {
         let sql = format!(
-            "select {COLUMNS}, r.path from ValidPaths v left join Refs on Refs.referrer = v.id \
+            "select {COLUMNS}, r.id, r.path from ValidPaths v left join Refs on Refs.referrer = v.id \
              left join ValidPaths r on r.id = Refs.reference order by v.id"
         );
         self.infos("querying all path infos", &sql, [])
@@ -202,7 +202,7 @@ impl ReadConnection {
         follow: Follow,
     ) -> Result<BTreeMap<StorePath, PathInfo>> {
         let sql = format!(
-            "{} select {COLUMNS}, r.path from closure cross join ValidPaths v on v.id = closure.id \
+            "{} select {COLUMNS}, r.id, r.path from closure cross join ValidPaths v on v.id = closure.id \
              left join Refs on Refs.referrer = v.id left join ValidPaths r on r.id = Refs.reference",
             follow.common_table_expression()
         );
@@ -292,28 +292,46 @@ impl ReadConnection {
             .collect()
     }
 
-    /// Reads path infos from rows of [`COLUMNS`] and one reference each; rows of one path come together.
+    /// Reads path infos from rows of [`COLUMNS`] and id and path of one reference each; rows of one path come together.
     fn infos(
         &self,
         doing: &'static str,
         sql: &str,
         parameters: impl Params + Clone,
     ) -> Result<Vec<PathInfo>> {
-        let mut current = None;
-        let rows = self.rows(doing, sql, parameters, |row| {
-            let id: i64 = row.get(0)?;
-            // The columns of a path are read once, not once per reference.
-            let head = if current == Some(id) { None } else { Some(RawRow::read(row)?) };
-            current = Some(id);
-            Ok((head, row.get::<_, Option<String>>(COLUMN_COUNT)?))
+        let rows = self.opener.retry(doing, || {
+            let mut current = None;
+            let mut seen = HashSet::new();
+            let read = |row: &Row<'_>| {
+                let id: i64 = row.get(0)?;
+                // The columns of a path are read once, not once per reference.
+                let head = if current == Some(id) { None } else { Some(RawRow::read(row)?) };
+                current = Some(id);
+                let reference: Option<i64> = row.get(COLUMN_COUNT)?;
+                // So is the text of a reference, however many refer to it.
+                let path = match reference {
+                    Some(reference) if seen.insert(reference) => {
+                        Some(row.get::<_, String>(COLUMN_COUNT + 1)?)
+                    }
+                    _ => None,
+                };
+                Ok((head, reference, path))
+            };
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_map(parameters.clone(), read)?.collect::<rusqlite::Result<Vec<_>>>()
         })?;
         let mut infos: Vec<PathInfo> = Vec::new();
-        for (head, reference) in rows {
+        let mut paths = HashMap::new();
+        for (head, reference, path) in rows {
             if let Some(head) = head {
                 infos.push(head.decode(&self.store_dir)?);
             }
-            if let (Some(info), Some(reference)) = (infos.last_mut(), reference) {
-                info.references.insert(decode_path(&self.store_dir, "ValidPaths.path", &reference)?);
+            if let (Some(reference), Some(path)) = (reference, path) {
+                paths.insert(reference, decode_path(&self.store_dir, "ValidPaths.path", &path)?);
+            }
+            let known = reference.and_then(|reference| paths.get(&reference));
+            if let (Some(info), Some(path)) = (infos.last_mut(), known) {
+                info.references.insert(path.clone());
             }
         }
         Ok(infos)

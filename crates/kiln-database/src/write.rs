@@ -58,15 +58,7 @@ impl WriteTransaction<'_> {
         for registration in set {
             let Some(&id) = ids.get(&registration.info.path) else { continue };
             for reference in &registration.info.references {
-                let reference = match ids.get(reference) {
-                    Some(&id) => id,
-                    None => self.id_of(reference)?,
-                };
-                self.sql("registering references", || {
-                    self.connection
-                        .prepare_cached("insert or ignore into Refs (referrer, reference) values (?1, ?2)")?
-                        .execute([id, reference])
-                })?;
+                self.insert_reference(id, reference, ids.get(reference).copied())?;
             }
             for (name, path) in &registration.outputs {
                 self.sql("registering derivation outputs", || {
@@ -77,6 +69,27 @@ impl WriteTransaction<'_> {
                         .execute(params![id, name.as_str(), self.print(path)])
                 })?;
             }
+        }
+        Ok(())
+    }
+
+    /// Adds a reference to a path, whose id is looked up along the way if it is not known.
+    fn insert_reference(&self, referrer: i64, reference: &StorePath, id: Option<i64>) -> Result<()> {
+        let inserted = self.sql("registering references", || match id {
+            Some(id) => self
+                .connection
+                .prepare_cached("insert or replace into Refs (referrer, reference) values (?1, ?2)")?
+                .execute([referrer, id]),
+            None => self
+                .connection
+                .prepare_cached(
+                    "insert or replace into Refs (referrer, reference) \
+                     select ?1, id from ValidPaths where path = ?2",
+                )?
+                .execute(params![referrer, self.print(reference)]),
+        })?;
+        if inserted == 0 {
+            return Err(Error::NotValid { path: self.print(reference) });
         }
         Ok(())
     }
