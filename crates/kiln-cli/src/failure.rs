@@ -80,22 +80,21 @@ fn joined(messages: &[String]) -> String {
 }
 
 /// An error with its chain of causes; a cause that the message before it already tells is not told again.
-impl<E: Error> From<E> for Failure {
+impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut messages = vec![error.to_string()];
-        let mut class = ErrorClass::UserInput;
-        let mut cause: Option<&(dyn Error + 'static)> = error.source();
-        while let Some(error) = cause {
+        let mut failure = Self::input(&error);
+        let mut link: Option<&(dyn Error + 'static)> = Some(&error);
+        while let Some(error) = link {
             let message = error.to_string();
-            if messages.last().is_none_or(|last| !last.contains(&message)) {
-                messages.push(message);
+            if failure.messages.last().is_none_or(|last| !last.contains(&message)) {
+                failure.messages.push(message);
             }
             if error.is::<io::Error>() {
-                class = ErrorClass::Environment;
+                failure.class = ErrorClass::Environment;
             }
-            cause = error.source();
+            link = error.source();
         }
-        Self { class, messages, hint: None, silent: false, exit_code: GENERAL_EXIT_CODE }
+        failure
     }
 }
 
