@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kiln_derivation::Platform;
 use kiln_events::EventSender;
 use kiln_narinfo::{PathInfo, SecretKey};
-use kiln_sandbox::{BuildUsers, Launcher, SetupError, SetupStage};
+use kiln_sandbox::{BuildUsers, Launcher, remove_leftovers};
 use kiln_schedule::Slots;
 use kiln_settings::Settings;
 use kiln_store::{Follow, LocalStore, blocking};
@@ -97,6 +97,11 @@ impl Engine {
             goals: Registry::new(),
             settings: Arc::new(settings.clone()),
         };
+        // Who was killed left directories behind; that they stay is no reason not to build.
+        if let Err(error) = remove_leftovers(&core.build_dir()) {
+            core.events
+                .warn(format!("cannot remove what builds of an engine that was killed have left: {error}"));
+        }
         Ok(Self { core: Arc::new(core) })
     }
 
@@ -167,18 +172,6 @@ impl Core {
         } else {
             self.store.closure(paths, Follow::REFERENCES).await
         }
-    }
-
-    /// A world that could not be set up, and what to do about it.
-    pub(crate) fn setup_failure(&self, derivation: &str, error: &SetupError) -> Failure {
-        let mut message = format!("unable to start build process of '{derivation}': {error}");
-        if matches!(error.stage, SetupStage::Process | SetupStage::Identity) {
-            message.push_str(
-                "\nthis machine refuses what the sandbox needs; allow user namespaces, or accept builds without a sandbox by \
-                 'sandbox = false'",
-            );
-        }
-        Failure::misc(message)
     }
 
     /// Whether the store, or the directory that a build wrote to, has next to nothing left.

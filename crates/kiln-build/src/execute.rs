@@ -1,6 +1,7 @@
 //! From a plan to the end of its builder.
 
 mod failure;
+mod keep;
 mod supervise;
 mod workspace;
 

@@ -8,6 +8,7 @@ mod outcome;
 mod path;
 mod references_graphs;
 mod registry;
+mod round;
 mod wanted;
 
 pub(crate) use build::{Place, prepare};

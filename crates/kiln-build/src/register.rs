@@ -8,4 +8,4 @@ mod collect;
 mod fixed;
 mod outputs;
 
-pub(crate) use outputs::{RegisterError, Registration, discard, register};
+pub(crate) use outputs::{Registration, register};

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use kiln_store_path::StorePathName;
-
 use crate::derivation::Derivation;
 use crate::options::BuildOptions;
 use crate::output::shown;
@@ -27,8 +25,8 @@ pub struct Platform {
     listed(features)
 )]
 pub struct CannotBuildHere {
-    /// The derivation.
-    pub derivation: StorePathName,
+    /// The derivation: its name, unless whoever knows its path says that instead.
+    pub derivation: String,
     /// The system that it needs.
     pub required_system: String,
     /// The features that it needs.
@@ -58,7 +56,7 @@ impl Platform {
             return Ok(());
         }
         Err(CannotBuildHere {
-            derivation: derivation.name.clone(),
+            derivation: derivation.name.to_string(),
             required_system: shown(&derivation.system),
             required_features: options.required_system_features.clone(),
             system: self.system.clone(),
@@ -70,7 +68,7 @@ impl Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_store_path::StoreDir;
+    use kiln_store_path::{StoreDir, StorePathName};
 
     use crate::aterm::Strictness;
 

@@ -19,11 +19,10 @@ pub(crate) struct Ending<'a> {
     pub(crate) is_fixed: bool,
     pub(crate) disk_is_full: bool,
     pub(crate) tail: Vec<Text>,
-    /// Whether the lines were shown live, so that the message need not repeat them.
-    pub(crate) log_was_shown: bool,
 }
 
-/// The failure that a builder's end means; `None` for a good end.
+/// The failure that a builder's end means; `None` for a good end. The last lines of the log are not in its message but
+/// beside it: only who shows it knows whether they have been seen.
 pub(crate) fn builder_failure(ending: Ending<'_>) -> Option<Failure> {
     let derivation = ending.derivation;
     if let Some(exceeded) = ending.exceeded {
@@ -42,18 +41,9 @@ pub(crate) fn builder_failure(ending: Ending<'_>) -> Option<Failure> {
             format!("failed due to signal {signal} ({})", signal_description(signal))
         }
     };
-    let mut message = format!("builder for '{derivation}' {how}").into_bytes();
-    if !ending.log_was_shown && !ending.tail.is_empty() {
-        message.extend_from_slice(format!(";\nlast {} log lines:", ending.tail.len()).as_bytes());
-        for line in &ending.tail {
-            message.extend_from_slice(b"\n> ");
-            message.extend_from_slice(line.as_bytes());
-        }
-        let how_to_see = format!("\nFor full logs, run 'kiln log {derivation}'.");
-        message.extend_from_slice(how_to_see.as_bytes());
-    }
+    let mut message = format!("builder for '{derivation}' {how}");
     if ending.disk_is_full {
-        message.extend_from_slice(b"\nnote: build failure may have been caused by lack of free disk space");
+        message.push_str("\nnote: build failure may have been caused by lack of free disk space");
     }
     let status = if ending.is_fixed || ending.disk_is_full {
         BuildStatus::TransientFailure
@@ -102,22 +92,17 @@ mod tests {
             is_fixed: false,
             disk_is_full: false,
             tail: vec!["one".into(), "two".into()],
-            log_was_shown: false,
         }
     }
 
     #[test]
-    fn d11_messages_name_the_end_and_the_last_lines() {
+    fn d11_messages_name_the_end() {
         assert!(builder_failure(ending(ExitStatus::Code(0))).is_none());
         let failed = builder_failure(ending(ExitStatus::Code(3))).unwrap();
         assert_eq!(failed.status, BuildStatus::PermanentFailure);
-        assert_eq!(
-            failed.message.to_str_lossy(),
-            "builder for '/nix/store/x.drv' failed with exit code 3;\nlast 2 log lines:\n> one\n> two\n\
-             For full logs, run 'kiln log /nix/store/x.drv'."
-        );
-        let killed =
-            builder_failure(Ending { log_was_shown: true, ..ending(ExitStatus::Signal(11)) }).unwrap();
+        assert_eq!(failed.message.to_str_lossy(), "builder for '/nix/store/x.drv' failed with exit code 3");
+        assert_eq!(failed.log_tail, ["one", "two"]);
+        let killed = builder_failure(ending(ExitStatus::Signal(11))).unwrap();
         assert_eq!(
             killed.message.to_str_lossy(),
             "builder for '/nix/store/x.drv' failed due to signal 11 (Segmentation fault)"

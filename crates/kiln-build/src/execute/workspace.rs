@@ -1,24 +1,30 @@
 //! What a build holds while it runs, and how it is given back.
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_fs::PathLocks;
-use kiln_sandbox::{BuildDirectory, BuildUser, ChrootDirectory, Credentials, LaunchPlan};
+use kiln_events::Verbosity;
+use kiln_fs::{Component, Directory, PathLocks, delete_tree};
+use kiln_sandbox::{BuildDirectory, BuildUser, ChrootDirectory, Credentials, LaunchPlan, SandboxError};
 use kiln_schedule::Limits;
 use kiln_store::blocking;
 use kiln_store_path::StorePath;
+use tokio::sync::oneshot;
 
+use super::keep::{Kept, keep};
 use super::supervise::{Execution, SuperviseError, Supervisor};
 use crate::engine::Core;
 use crate::error::Failure;
+use crate::plan::PlannedOutput;
 use crate::slots::Slot;
 
 /// The slot, build user, locks, directories and processes of one build.
 ///
 /// However a build ends, also by being given up at any await, they are given back in this order: the processes are
-/// killed and waited for, then the directories are deleted, then locks, user and slot are released. Nothing of a build
-/// is touched while one of its processes may live.
+/// killed and waited for, then outputs that nobody has registered and the directories are deleted (or kept, if that is
+/// wanted of failed builds), then locks, user and slot are released. Nothing of a build is touched while one of its
+/// processes may live.
 pub(crate) struct Workspace {
     core: Arc<Core>,
     held: Option<Held>,
@@ -28,6 +34,10 @@ pub(crate) struct Workspace {
 struct Held {
     supervisor: Option<Supervisor>,
     directories: Directories,
+    /// What the builder was to make and where, as long as it is not valid.
+    outputs: Vec<PlannedOutput>,
+    /// Says when a registration that has begun is over.
+    registration: Option<oneshot::Receiver<()>>,
     locks: PathLocks,
     user: Option<BuildUser>,
     slot: Slot,
@@ -40,10 +50,20 @@ struct Directories {
 }
 
 impl Workspace {
-    pub(crate) fn new(core: &Arc<Core>, slot: Slot, user: Option<BuildUser>, locks: PathLocks) -> Self {
+    pub(crate) fn new(core: &Arc<Core>, slot: Slot, user: Option<BuildUser>, mut locks: PathLocks) -> Self {
+        // Whoever waits for a lock file looks whether it is still one.
+        locks.delete_on_release(true);
         // Counted from here on, so that nobody takes the engine for idle while a build is being given up.
         core.untidy.send_modify(|count| *count += 1);
-        let held = Held { supervisor: None, directories: Directories::default(), locks, user, slot };
+        let held = Held {
+            supervisor: None,
+            directories: Directories::default(),
+            outputs: Vec::new(),
+            registration: None,
+            locks,
+            user,
+            slot,
+        };
         Self { core: Arc::clone(core), held: Some(held) }
     }
 
@@ -98,10 +118,36 @@ impl Workspace {
         held.supervisor.insert(supervisor).run(log).await
     }
 
-    /// Keeps the build directory when the rest is given back, readable for the user; says where it is.
-    pub(crate) fn keep_build_directory(&mut self) -> Result<Option<PathBuf>, Failure> {
-        let build = self.held.as_mut().and_then(|held| held.directories.build.take());
-        Ok(build.map(BuildDirectory::keep).transpose()?)
+    /// Says what the builder will make: deleted in the end, unless [`Workspace::outputs_are_valid`].
+    pub(crate) fn expect_outputs(&mut self, outputs: Vec<PlannedOutput>) {
+        if let Some(held) = &mut self.held {
+            held.outputs = outputs;
+        }
+    }
+
+    /// Takes away what a first attempt has made, for another one.
+    pub(crate) async fn begin_anew(&mut self) -> Result<(), Failure> {
+        let held = self.held()?;
+        if let Some(mut supervisor) = held.supervisor.take() {
+            supervisor.abandon().await;
+        }
+        let directories = std::mem::take(&mut held.directories);
+        Ok(blocking(move || directories.remove()).await?)
+    }
+
+    /// Does something that must not be left half-done, even if the build is given up meanwhile.
+    pub(crate) async fn finish<T: Send + 'static>(
+        &mut self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (over, registration) = oneshot::channel();
+        self.held()?.registration = Some(registration);
+        let task = tokio::spawn(async move {
+            let result = work.await;
+            drop(over);
+            result
+        });
+        task.await.map_err(Failure::misc)
     }
 
     /// Where the builder's files are, for a look at the free space.
@@ -109,11 +155,9 @@ impl Workspace {
         self.held.as_ref()?.directories.build.as_ref().map(BuildDirectory::path)
     }
 
-    /// Marks the locks as no longer needed by anybody: the outputs are valid.
+    /// The outputs are not the builder's any more.
     pub(crate) fn outputs_are_valid(&mut self) {
-        if let Some(held) = &mut self.held {
-            held.locks.delete_on_release(true);
-        }
+        self.expect_outputs(Vec::new());
     }
 }
 
@@ -125,33 +169,89 @@ impl Drop for Workspace {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             held.give_back(&core).await;
-            core.untidy.send_modify(|count| *count -= 1);
+            let untidy = core.untidy.clone();
+            // What is idle no longer uses its store.
+            drop(core);
+            untidy.send_modify(|count| *count -= 1);
         });
     }
 }
 
 impl Held {
     async fn give_back(self, core: &Core) {
-        let Self { supervisor, directories, locks, user, slot } = self;
+        let Self { supervisor, directories, outputs, registration, locks, user, slot } = self;
+        let has_run = supervisor.is_some();
         if let Some(mut supervisor) = supervisor {
             supervisor.abandon().await;
         }
+        if let Some(registration) = registration {
+            // Nothing is ever sent: the other end is dropped.
+            let _ = registration.await;
+        }
         // The next build may begin while this one's directories are deleted.
         drop(slot);
-        let removed = blocking(move || {
-            let removed = directories.remove();
+        let outputs = not_valid(core, outputs).await;
+        let keeps = core.settings.keep_failed && has_run && !outputs.is_empty();
+        let (kept, removed) = blocking(move || {
+            let mut directories = directories;
+            let build = if keeps { directories.build.take() } else { None };
+            let kept = build.map(|build| keep(build, &outputs, user.as_ref().map(BuildUser::uid)));
+            let removed = delete(&outputs).and(directories.remove());
             drop(locks);
             drop(user);
-            removed
-        });
-        if let Err(error) = removed.await {
+            (kept, removed)
+        })
+        .await;
+        match kept {
+            None => {}
+            Some(Ok(kept)) => tell(core, &kept),
+            Some(Err(error)) => core.events.warn(format!("cannot keep the build directory: {error}")),
+        }
+        if let Err(error) = removed {
             core.events.warn(format!("cannot remove what a build left behind: {error}"));
         }
     }
 }
 
+/// Those of the outputs that are not valid: a build may have been given up just when they became so.
+async fn not_valid(core: &Core, mut outputs: Vec<PlannedOutput>) -> Vec<PlannedOutput> {
+    match core.valid(outputs.iter().map(|output| &output.path)).await {
+        Ok(valid) => outputs.retain(|output| !valid.contains(&output.path)),
+        // Of what nobody knows whether it is valid, nothing is deleted.
+        Err(_) => outputs.clear(),
+    }
+    outputs
+}
+
+/// Deletes what was made where it was made.
+fn delete(outputs: &[PlannedOutput]) -> Result<(), SandboxError> {
+    for output in outputs {
+        match Directory::open(&output.directory) {
+            Ok(directory) => {
+                let name = Component::new(output.path.base_name()).map_err(kiln_fs::Error::from)?;
+                delete_tree(&directory, &name)?;
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn tell(core: &Core, kept: &Kept) {
+    let note = format!("note: keeping build directory '{}'", kept.directory.display());
+    core.events.message(Verbosity::Notice, note);
+    if let Some(outputs) = &kept.outputs {
+        let note = format!("note: keeping outputs of the failed build in '{}'", outputs.display());
+        core.events.message(Verbosity::Notice, note);
+    }
+    for error in &kept.refused {
+        core.events.warn(format!("an output of the failed build is not kept: {error}"));
+    }
+}
+
 impl Directories {
-    fn remove(self) -> Result<(), kiln_sandbox::SandboxError> {
+    fn remove(self) -> Result<(), SandboxError> {
         let chroot = self.chroot.map_or(Ok(()), ChrootDirectory::remove);
         let build = self.build.map_or(Ok(()), BuildDirectory::remove);
         chroot.and(build)

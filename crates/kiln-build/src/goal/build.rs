@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use kiln_derivation::{BuildOptions, DerivationKind};
-use kiln_events::{Activity, ActivityGuard, ActivityId, BuildResult, BuildStatus, Verbosity};
-use kiln_sandbox::{BuildUser, Credentials, ExitStatus};
+use kiln_derivation::BuildOptions;
+use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Verbosity};
+use kiln_sandbox::{BuildUser, Credentials};
 use kiln_schedule::{JobKind, Priority};
 use kiln_store::{blocking, waiting};
 use kiln_store_path::{OutputName, StorePath};
@@ -15,24 +15,23 @@ use kiln_store_path::{OutputName, StorePath};
 use super::derivation::{GoalError, Target, printed};
 use super::inputs::input_closure;
 use super::outcome::Outcome;
+use super::round::Round;
 use crate::counters::ExpectedBuild;
 use crate::engine::Core;
 use crate::error::Failure;
-use crate::execute::{Ending, Execution, SuperviseError, Workspace, builder_failure};
+use crate::execute::Workspace;
 use crate::leftovers::delete_leftovers;
-use crate::log::BuilderLog;
 use crate::plan::{BuildPlan, Confined, Facts, PlanError, is_confined, make_plan};
-use crate::register::{RegisterError, Registration, discard, register};
 
 /// How long to wait for a build user before giving up.
 const PATIENCE_FOR_A_USER: Duration = Duration::from_secs(3600);
 
 /// What is known before a build gets its turn.
 pub(crate) struct Prepared {
-    options: BuildOptions,
-    confined: Confined,
+    pub(super) options: BuildOptions,
+    pub(crate) confined: Confined,
     /// What the builder may read of the store.
-    inputs: BTreeSet<StorePath>,
+    pub(super) inputs: BTreeSet<StorePath>,
     sandbox_closure: BTreeSet<StorePath>,
     references_graphs: BTreeMap<String, Vec<kiln_derivation::GraphMember>>,
 }
@@ -57,16 +56,15 @@ pub(super) async fn build(
         let outputs: BTreeSet<StorePath> = target.outputs.values().cloned().collect();
         let Some(locks) = core.store.try_lock_paths(outputs.iter().cloned().collect()).await? else {
             drop((slot, user));
-            wait_for_locks(core, &target, &outputs).await?;
+            wait_for_locks(core, &outputs).await?;
             if core.valid(target.outputs.values()).await?.len() == target.outputs.len() {
                 return Ok(built(core, &target, BuildResult::new(BuildStatus::AlreadyValid)));
             }
             continue;
         };
-        let mut workspace = Workspace::new(core, slot, user, locks);
+        let workspace = Workspace::new(core, slot, user, locks);
         let valid = core.valid(&outputs).await?;
         if valid.len() == outputs.len() {
-            workspace.outputs_are_valid();
             return Ok(built(core, &target, BuildResult::new(BuildStatus::AlreadyValid)));
         }
         delete_leftovers(&core.store, outputs.difference(&valid).cloned().collect()).await?;
@@ -92,6 +90,7 @@ impl Prepared {
         core: &Core,
         target: &Target,
         missing: &BTreeSet<OutputName>,
+        confined: Confined,
         place: &Place,
     ) -> Result<BuildPlan, Failure> {
         let names = self.options.impure_environment_variables.iter();
@@ -104,7 +103,7 @@ impl Prepared {
             path: &target.path,
             derivation: &target.derivation,
             options: &self.options,
-            confined: &self.confined,
+            confined,
             output_paths: &target.outputs,
             missing,
             inputs: &self.inputs,
@@ -138,8 +137,12 @@ pub(crate) async fn prepare(
         let derivation = core.store_dir().display(&target.path);
         core.events.warn(format!("derivation '{derivation}': {warning}"));
     }
-    core.platform.check(&target.derivation, &options).map_err(|error| rejected(&error))?;
-    let confined = is_confined(&core.settings, &target.derivation, &options, core.is_diverted())
+    let path = core.store_dir().print(&target.path);
+    core.platform.check(&target.derivation, &options).map_err(|mut error| {
+        error.derivation.clone_from(&path);
+        rejected(&error)
+    })?;
+    let confined = is_confined(&core.settings, &path, &target.derivation, &options, core.is_diverted())
         .map_err(|error| rejected(&error))?;
     let references_graphs =
         super::references_graphs::references_graphs(core, target, &options, &inputs).await?;
@@ -184,7 +187,7 @@ async fn acquire_build_user(core: &Core) -> Result<Option<BuildUser>, Failure> {
 }
 
 /// Waits until nobody else holds the locks (S6), on a thread, without holding anything.
-async fn wait_for_locks(core: &Core, target: &Target, outputs: &BTreeSet<StorePath>) -> Result<(), Failure> {
+async fn wait_for_locks(core: &Core, outputs: &BTreeSet<StorePath>) -> Result<(), Failure> {
     let paths: Vec<String> =
         outputs.iter().map(|path| format!("'{}'", core.store_dir().display(path))).collect();
     let _waiting = core.events.start_with_text(
@@ -194,149 +197,12 @@ async fn wait_for_locks(core: &Core, target: &Target, outputs: &BTreeSet<StorePa
         format!("waiting for lock on {}", paths.join(", ")),
     );
     let mut locks = core.store.lock_paths(outputs.iter().cloned().collect(), |_| {}).await?;
-    if core.valid(target.outputs.values()).await?.len() == target.outputs.len() {
-        locks.delete_on_release(true);
-    }
+    locks.delete_on_release(true);
     Ok(())
 }
 
 /// The result for outputs that are all valid now.
-fn built(core: &Core, target: &Target, result: BuildResult) -> Outcome {
+pub(super) fn built(core: &Core, target: &Target, result: BuildResult) -> Outcome {
     let result = BuildResult { built_outputs: printed(core, &target.outputs), ..result };
     Outcome::success(result, target.outputs.clone())
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// One run of the builder.
-struct Round<'a> {
-    core: &'a Arc<Core>,
-    target: &'a Target,
-    prepared: &'a Prepared,
-    missing: BTreeSet<OutputName>,
-}
-
-impl Round<'_> {
-    async fn run(self, mut workspace: Workspace, mut expected: ExpectedBuild) -> Result<Outcome, GoalError> {
-        let core = self.core;
-        expected.start();
-        let plan = self.plan(&mut workspace).await?;
-        let activity = self.activity();
-        let mut result =
-            BuildResult { times_built: 1, start_time: now(), ..BuildResult::new(BuildStatus::Built) };
-        let ended = self.execute(&plan, &mut workspace, activity, &mut result).await;
-        let ended = match ended {
-            Ok(()) => self.register(&plan, &mut workspace).await,
-            failed => failed,
-        };
-        result.stop_time = now();
-        expected.end(ended.is_ok());
-        match ended {
-            Ok(()) => Ok(built(core, self.target, result)),
-            Err(failure) => {
-                if plan.launch.sandbox().is_none() {
-                    discard(plan.outputs).await?;
-                }
-                if core.settings.keep_failed
-                    && let Some(kept) = workspace.keep_build_directory()?
-                {
-                    let note = format!("note: keeping build directory '{}'", kept.display());
-                    core.events.message(Verbosity::Notice, note);
-                }
-                result.status = failure.status;
-                result.error_message = failure.message;
-                result.log_tail = failure.log_tail;
-                Err(GoalError::Built(Box::new(result)))
-            }
-        }
-    }
-
-    fn activity(&self) -> ActivityGuard {
-        let derivation = self.core.store_dir().print(&self.target.path);
-        self.core.events.start(
-            ActivityId::NONE,
-            Verbosity::Info,
-            Activity::Build { drv: derivation.into(), machine: None },
-        )
-    }
-
-    /// Makes the build's directories, and the plan of what happens in them.
-    async fn plan(&self, workspace: &mut Workspace) -> Result<BuildPlan, Failure> {
-        let (core, target) = (self.core, self.target);
-        let sandboxed = self.prepared.confined == Confined::Sandbox;
-        let (chroot, build_directory) =
-            workspace.make_directories(sandboxed, core.build_dir(), &target.path).await?;
-        // Without a sandbox nothing of the plan is in there.
-        let chroot = chroot.unwrap_or_default();
-        let place = Place { credentials: workspace.credentials(), chroot, build_directory };
-        self.prepared.plan(core, target, &self.missing, &place)
-    }
-
-    /// Runs the builder, and judges its end.
-    async fn execute(
-        &self,
-        plan: &BuildPlan,
-        workspace: &mut Workspace,
-        activity: ActivityGuard,
-        result: &mut BuildResult,
-    ) -> Result<(), Failure> {
-        let core = self.core;
-        let mut log =
-            BuilderLog::new(&core.settings, activity, core.store.log_path(&self.target.path, false));
-        let execution = workspace.run(&plan.launch, plan.limits, |bytes| log.write(bytes)).await;
-        let log = log.finish().await;
-        let Execution { exit, isolation, exceeded } = execution.map_err(|error| match error {
-            SuperviseError::Setup(error) => core.setup_failure(&plan.derivation, &error),
-            error => Failure::misc(error),
-        })?;
-        result.cpu_user = u64::try_from(exit.user.as_micros()).ok();
-        result.cpu_system = u64::try_from(exit.system.as_micros()).ok();
-        result.isolation = isolation.as_ref().map(ToString::to_string);
-        if let Some(isolation) = &result.isolation {
-            core.events.message(Verbosity::Talkative, format!("'{}': {isolation}", plan.derivation));
-        }
-        let directory = workspace.build_directory();
-        let disk_is_full = exit.status != ExitStatus::Code(0) && core.is_low_on_disk_space(directory).await;
-        let kind = self.target.derivation.kind();
-        let failure = builder_failure(Ending {
-            derivation: &plan.derivation,
-            status: exit.status,
-            exceeded,
-            is_fixed: kind.is_ok_and(|kind| kind == DerivationKind::Fixed),
-            disk_is_full,
-            tail: log.tail,
-            log_was_shown: false,
-        });
-        failure.map_or(Ok(()), Err)
-    }
-
-    /// Makes the outputs valid.
-    async fn register(&self, plan: &BuildPlan, workspace: &mut Workspace) -> Result<(), Failure> {
-        let shares_network = plan
-            .launch
-            .sandbox()
-            .is_some_and(|sandbox| matches!(sandbox.network, kiln_sandbox::Network::Host));
-        let copy_to =
-            shares_network.then(|| self.core.real_dir().join(format!("{}.chroot", self.target.path)));
-        let registration = Registration {
-            path: &self.target.path,
-            derivation: &self.target.derivation,
-            options: &self.prepared.options,
-            output_paths: &self.target.outputs,
-            outputs: plan.outputs.clone(),
-            inputs: &self.prepared.inputs,
-            builder: workspace.builder_uid(),
-            copy_to,
-        };
-        match register(self.core, registration).await {
-            Ok(()) => {
-                workspace.outputs_are_valid();
-                Ok(())
-            }
-            Err(RegisterError::Refused(status, message)) => Err(Failure::new(status, message)),
-            Err(RegisterError::Failed(failure)) => Err(failure),
-        }
-    }
 }

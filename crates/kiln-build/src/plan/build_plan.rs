@@ -48,7 +48,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) path: &'a StorePath,
     pub(crate) derivation: &'a Derivation,
     pub(crate) options: &'a BuildOptions,
-    pub(crate) confined: &'a Confined,
+    pub(crate) confined: Confined,
     /// All outputs' paths.
     pub(crate) output_paths: &'a BTreeMap<OutputName, StorePath>,
     /// Those that the build is for.

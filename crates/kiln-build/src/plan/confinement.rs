@@ -16,15 +16,16 @@ pub(crate) enum Confined {
     Nothing,
 }
 
-/// Whether this derivation is sandboxed (X1). `diverted`: the store's files are elsewhere than their paths say, so that
+/// Whether this derivation, at `path`, is sandboxed (X1). `diverted`: the store's files are elsewhere than their paths say, so that
 /// only a sandbox can show them where they should be.
 pub(crate) fn is_confined(
     settings: &Settings,
+    path: &str,
     derivation: &Derivation,
     options: &BuildOptions,
     diverted: bool,
 ) -> Result<Confined, PlanError> {
-    let name = || format!("{}.drv", derivation.name);
+    let name = || path.to_owned();
     let outside = match settings.sandbox {
         SandboxMode::True if options.no_chroot => {
             return Err(PlanError::NoChroot { derivation: name() });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kiln_derivation::{BuildOptions, Derivation};
 use kiln_events::BuildStatus;
-use kiln_fs::{Component, Directory, delete_tree, rename_new};
+use kiln_fs::{Component, Directory, rename_new};
 use kiln_hash::Hash;
 use kiln_narinfo::PathInfo;
 use kiln_store::blocking;
@@ -17,6 +17,7 @@ use super::collect::{Collect, CollectError, Collected, collect};
 use super::fixed::{FixedError, hash_output};
 use crate::engine::Core;
 use crate::error::Failure;
+use crate::execute::Workspace;
 use crate::leftovers::delete_leftovers;
 use crate::plan::PlannedOutput;
 
@@ -36,23 +37,17 @@ pub(crate) struct Registration<'a> {
     pub(crate) copy_to: Option<PathBuf>,
 }
 
-/// Why outputs are not registered.
-#[derive(Debug)]
-pub(crate) enum RegisterError {
-    /// They are not what the derivation, or the store, allows.
-    Refused(BuildStatus, String),
-    /// The machine or the store failed.
-    Failed(Failure),
-}
-
-impl<E: Into<Failure>> From<E> for RegisterError {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
+/// What is not as the derivation, or the store, demands.
+fn rejected(message: impl Into<String>) -> Failure {
+    Failure::new(BuildStatus::OutputRejected, message.into())
 }
 
 /// Registers the outputs: all of them, or none.
-pub(crate) async fn register(core: &Core, registration: Registration<'_>) -> Result<(), RegisterError> {
+pub(crate) async fn register(
+    core: &Arc<Core>,
+    registration: Registration<'_>,
+    workspace: &mut Workspace,
+) -> Result<(), Failure> {
     let referenceable =
         registration.inputs.iter().chain(registration.output_paths.values()).cloned().collect();
     let terms = Collect {
@@ -67,20 +62,30 @@ pub(crate) async fn register(core: &Core, registration: Registration<'_>) -> Res
         .map_err(|error| refuse_collecting(core, &registration, error))?;
     let (infos, collected) = describe(core, &registration, collected).await?;
     check(core, &registration, &infos).await?;
-    publish(core, infos.into_values().collect(), collected).await
+    let publishing = publish(Arc::clone(core), infos.into_values().collect(), collected);
+    workspace.finish(publishing).await??;
+    workspace.outputs_are_valid();
+    Ok(())
 }
 
-fn refuse_collecting(core: &Core, registration: &Registration<'_>, error: CollectError) -> RegisterError {
-    let derivation = core.store_dir().display(registration.path);
+/// What is wrong with outputs, in the paths that users know.
+fn refuse_collecting(core: &Core, registration: &Registration<'_>, error: CollectError) -> Failure {
+    let store_dir = core.store_dir();
     match error {
-        CollectError::Missing(path) => RegisterError::Refused(
-            BuildStatus::OutputRejected,
-            format!(
-                "builder for '{derivation}' failed to produce output path '{}'",
-                core.store_dir().display(&path)
-            ),
-        ),
-        CollectError::Files(error) => RegisterError::Refused(BuildStatus::OutputRejected, error.to_string()),
+        CollectError::Missing(path) => rejected(format!(
+            "builder for '{}' failed to produce output path '{}'",
+            store_dir.display(registration.path),
+            store_dir.display(&path)
+        )),
+        // The machine failed, not the builder.
+        CollectError::Files(error) if error.os_error().is_some() => error.into(),
+        CollectError::Files(error) => {
+            let made_in = registration.outputs.values().map(|output| output.directory.display().to_string());
+            let message = made_in.fold(error.to_string(), |message, directory| {
+                message.replace(&directory, store_dir.as_str())
+            });
+            rejected(message)
+        }
     }
 }
 
@@ -89,7 +94,7 @@ async fn describe(
     core: &Core,
     registration: &Registration<'_>,
     collected: BTreeMap<OutputName, Collected>,
-) -> Result<(BTreeMap<OutputName, PathInfo>, Vec<Collected>), RegisterError> {
+) -> Result<(BTreeMap<OutputName, PathInfo>, Vec<Collected>), Failure> {
     let mut infos = BTreeMap::new();
     let mut trees = Vec::new();
     for (name, mut output) in collected {
@@ -117,38 +122,39 @@ async fn check_fixed(
     info: &mut PathInfo,
     output: Collected,
     stated: ContentAddress,
-) -> Result<Collected, RegisterError> {
+) -> Result<Collected, Failure> {
     let store_dir = core.store_dir();
+    if !info.references.is_empty() {
+        let paths = info.references.iter().map(|path| format!("\n  {}", store_dir.display(path)));
+        return Err(rejected(format!(
+            "illegal path references in fixed-output derivation '{}':{}",
+            store_dir.display(registration.path),
+            paths.collect::<String>()
+        )));
+    }
     let (output, hash) = blocking(move || {
         let hash = hash_output(&output, stated.method, stated.hash.algorithm());
         (output, hash)
     })
     .await;
     let hash = hash.map_err(|error| match error {
-        FixedError::Files(error) => RegisterError::from(error),
-        FixedError::Read(error) => RegisterError::from(error),
-        refused @ (FixedError::NotFlat | FixedError::Method(_)) => RegisterError::Refused(
-            BuildStatus::OutputRejected,
-            format!("output path '{}' {refused}", store_dir.display(&info.path)),
-        ),
+        FixedError::Files(error) => error.into(),
+        FixedError::Read(error) => error.into(),
+        refused @ (FixedError::NotFlat | FixedError::Method(_)) => {
+            rejected(format!("output path '{}' {refused}", store_dir.display(&info.path)))
+        }
     })?;
     let address = ContentAddress { method: stated.method, hash };
     let name = info.path.to_name();
-    let refused = |error: &dyn std::fmt::Display| {
-        RegisterError::Refused(
-            BuildStatus::OutputRejected,
-            format!("derivation '{}': {error}", store_dir.display(registration.path)),
-        )
-    };
-    let path = store_dir
-        .make_content_addressed_path(&name, &address, &info.split_references())
-        .map_err(|error| refused(&error))?;
+    let path = store_dir.make_content_addressed_path(&name, &address, &info.split_references()).map_err(
+        |error| rejected(format!("derivation '{}': {error}", store_dir.display(registration.path))),
+    )?;
     info.content_address = Some(address);
     if hash == stated.hash {
         return Ok(output);
     }
     keep_mismatched(core, info.clone(), path, output).await?;
-    Err(RegisterError::Refused(BuildStatus::HashMismatch, mismatch(core, registration, stated.hash, hash)))
+    Err(Failure::new(BuildStatus::HashMismatch, mismatch(core, registration, stated.hash, hash)))
 }
 
 fn mismatch(core: &Core, registration: &Registration<'_>, specified: Hash, got: Hash) -> String {
@@ -166,7 +172,7 @@ async fn keep_mismatched(
     mut info: PathInfo,
     path: StorePath,
     output: Collected,
-) -> Result<(), RegisterError> {
+) -> Result<(), Failure> {
     core.store.add_temp_roots(vec![path.clone()]).await?;
     let mut locks = core.store.lock_paths(vec![path.clone()], |_| {}).await?;
     if !core.store.is_valid(&path).await? {
@@ -185,7 +191,7 @@ async fn check(
     core: &Core,
     registration: &Registration<'_>,
     infos: &BTreeMap<OutputName, PathInfo>,
-) -> Result<(), RegisterError> {
+) -> Result<(), Failure> {
     let checked: Vec<_> = infos
         .iter()
         .filter_map(|(name, info)| Some((info, registration.options.output_checks.of(name)?)))
@@ -205,22 +211,22 @@ async fn check(
     for (info, check) in checked {
         let outputs = registration.output_paths;
         check_output(core.store_dir(), registration.derivation, outputs, info, check, &known)
-            .map_err(|error| RegisterError::Refused(BuildStatus::OutputRejected, error.to_string()))?;
+            .map_err(|error| rejected(error.to_string()))?;
     }
     Ok(())
 }
 
 /// Moves the outputs to their places and registers them together. If that fails, nothing of them stays.
-async fn publish(core: &Core, infos: Vec<PathInfo>, collected: Vec<Collected>) -> Result<(), RegisterError> {
+async fn publish(core: Arc<Core>, infos: Vec<PathInfo>, collected: Vec<Collected>) -> Result<(), Failure> {
     let paths: BTreeSet<StorePath> = infos.iter().map(|info| info.path.clone()).collect();
     let published = async {
         for output in collected {
             let path = output.path.clone();
-            move_into_store(core, output.directory, output.path, path).await?;
+            move_into_store(&core, output.directory, output.path, path).await?;
         }
         core.store.register_valid_paths(infos).await.map_err(|error| match error {
             kiln_store::Error::Database(cycle @ kiln_database::Error::Cycle { .. }) => {
-                RegisterError::Refused(BuildStatus::OutputRejected, cycle.to_string())
+                rejected(cycle.to_string())
             }
             error => error.into(),
         })
@@ -238,7 +244,7 @@ async fn move_into_store(
     from: Directory,
     from_name: StorePath,
     to_name: StorePath,
-) -> Result<(), RegisterError> {
+) -> Result<(), Failure> {
     let real_dir = core.real_dir().to_path_buf();
     if from.path() == real_dir && from_name == to_name {
         return Ok(());
@@ -249,15 +255,4 @@ async fn move_into_store(
     })
     .await?;
     Ok(())
-}
-
-/// Deletes what a failed builder left in the store itself.
-pub(crate) async fn discard(outputs: BTreeMap<OutputName, PlannedOutput>) -> Result<(), kiln_fs::Error> {
-    blocking(move || {
-        for output in outputs.values() {
-            delete_tree(&Directory::open(&output.directory)?, &Component::new(output.path.base_name())?)?;
-        }
-        Ok(())
-    })
-    .await
 }

@@ -39,6 +39,6 @@ impl Engine {
             build_directory: core.build_dir().join(format!("nix-build-{name}-0")).join("build"),
         };
         let outputs: BTreeSet<_> = target.outputs.keys().cloned().collect();
-        Ok(prepared.plan(core, &target, &outputs, &place)?)
+        Ok(prepared.plan(core, &target, &outputs, prepared.confined, &place)?)
     }
 }
