@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kiln_build::{BuildAnswer, TargetResult};
 use kiln_store_path::{DerivedPath, StoreDir};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// The paths of all outputs, one per line.
 pub(super) fn paths(answer: &BuildAnswer, store_dir: &StoreDir) -> String {
@@ -22,26 +22,45 @@ pub(super) fn paths(answer: &BuildAnswer, store_dir: &StoreDir) -> String {
     lines
 }
 
-/// The same as JSON: a list of `{drvPath, outputs}`, or `{path}` for what is no derivation.
+/// The same as JSON: a list with an object for each target, in their order. It has `drvPath` and `outputs`, or `path` for what
+/// is no derivation, and the result as Nix names its parts.
 pub(super) fn json(answer: &BuildAnswer, store_dir: &StoreDir) -> Value {
-    answer
-        .results
-        .iter()
-        .filter(|result| result.result.is_success())
-        .map(|result| entry(result, store_dir))
-        .collect()
+    answer.results.iter().map(|result| Value::Object(entry(result, store_dir))).collect()
 }
 
-fn entry(result: &TargetResult, store_dir: &StoreDir) -> Value {
-    match &result.target {
-        DerivedPath::Opaque(path) => json!({ "path": store_dir.print(path) }),
+fn entry(target: &TargetResult, store_dir: &StoreDir) -> Map<String, Value> {
+    let mut entry = Map::new();
+    let mut put = |key: &str, value: Value| drop(entry.insert(key.to_owned(), value));
+    match &target.target {
+        DerivedPath::Opaque(path) => put("path", store_dir.print(path).into()),
         DerivedPath::Built { derivation, .. } => {
-            let outputs: Map<String, Value> = result
-                .outputs
-                .iter()
-                .map(|(name, path)| (name.to_string(), store_dir.print(path).into()))
-                .collect();
-            json!({ "drvPath": store_dir.print(&derivation.path), "outputs": outputs })
+            let outputs = target.outputs.iter();
+            let outputs = outputs.map(|(name, path)| (name.to_string(), store_dir.print(path).into()));
+            put("drvPath", store_dir.print(&derivation.path).into());
+            put("outputs", Value::Object(outputs.collect()));
         }
     }
+    let result = &target.result;
+    put("success", result.is_success().into());
+    put("status", result.status.name().into());
+    if !result.is_success() {
+        put("errorMsg", result.error_message.to_str_lossy().into());
+        let tail = result.log_tail.iter().map(|line| line.to_str_lossy().into());
+        put("logTail", tail.collect::<Vec<Value>>().into());
+    }
+    if result.times_built > 0 {
+        put("timesBuilt", result.times_built.into());
+        put("isNonDeterministic", result.is_non_deterministic.into());
+        put("startTime", result.start_time.into());
+        put("stopTime", result.stop_time.into());
+    }
+    for (key, time) in [("cpuUser", result.cpu_user), ("cpuSystem", result.cpu_system)] {
+        if let Some(microseconds) = time {
+            put(key, microseconds.into());
+        }
+    }
+    if let Some(isolation) = &result.isolation {
+        put("isolation", isolation.as_str().into());
+    }
+    entry
 }
