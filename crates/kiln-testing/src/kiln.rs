@@ -1,9 +1,11 @@
 //! The `kiln` program with a scratch store, as a user would run it.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::build_users::BuildUsers;
@@ -34,15 +36,19 @@ pub struct Ran {
 impl Kiln {
     /// The program at `program` (`env!("CARGO_BIN_EXE_kiln")`) with an empty store of its own, without build users.
     ///
+    /// The environment variable `KILN_TEST_PROGRAM` names another program, for tests that run as a user who cannot read
+    /// the directory that they were compiled in.
+    ///
     /// # Panics
     /// If no scratch directory can be made.
     pub fn new(program: impl Into<PathBuf>) -> Self {
+        let program = std::env::var_os("KILN_TEST_PROGRAM").map_or_else(|| program.into(), PathBuf::from);
         // Not below /tmp, which builders have one of their own of, and which may be a small tmpfs.
         let scratch = tempfile::Builder::new()
             .prefix("kiln-test-")
             .tempdir_in("/var/tmp")
             .unwrap_or_else(|error| panic!("cannot make a scratch directory: {error}"));
-        Self { program: program.into(), scratch, build_users: None, options: Vec::new() }
+        Self { program, scratch, build_users: None, options: Vec::new() }
     }
 
     /// The same with build users, which exist only in mount namespaces of the commands. `None` for an ordinary user, who
@@ -51,6 +57,12 @@ impl Kiln {
         let mut kiln = Self::new(program);
         kiln.build_users = Some(BuildUsers::in_directory(kiln.scratch.path())?);
         Some(kiln)
+    }
+
+    /// As Kiln is used: root has build users, anybody else builds as themselves.
+    pub fn as_used(program: impl Into<PathBuf>) -> Self {
+        let program = program.into();
+        Self::with_build_users(&program).unwrap_or_else(|| Self::new(program))
     }
 
     /// Sets a setting for all further commands.
@@ -86,6 +98,18 @@ impl Kiln {
         }
         std::fs::write(&path, contents).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
+    }
+
+    /// Compiles a C program into the scratch directory, for a recipe to have it as a source.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn compile(&self, name: &str, source: &str) -> PathBuf {
+        let file = self.write(&format!("{name}.c"), source);
+        let program = self.scratch.path().join(name);
+        let status = Command::new("cc").arg("-O1").arg("-w").arg("-o").arg(&program).arg(file).status();
+        assert!(status.is_ok_and(|status| status.success()), "cc cannot compile {name}.c");
+        program
     }
 
     /// A command of the program on this store, in the scratch directory.
@@ -126,10 +150,92 @@ impl Kiln {
         Ran::from(output)
     }
 
+    /// Runs a command to its end with something on its standard input.
+    ///
+    /// # Panics
+    /// If it cannot be started, or doesn't read its input.
+    pub fn run_reading<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        input: impl AsRef<[u8]>,
+    ) -> Ran {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut run = || {
+            let mut child = command.spawn()?;
+            if let Some(mut stdin) = child.stdin.take() {
+                stdin.write_all(input.as_ref())?;
+            }
+            child.wait_with_output()
+        };
+        run().unwrap_or_else(|error: std::io::Error| panic!("{}: {error}", self.program.display())).into()
+    }
+
     /// Builds the default target of a recipe, with more arguments.
     pub fn build(&self, recipe: &str, arguments: &[&str]) -> Ran {
         self.write("kiln.toml", recipe);
         self.run(["build", "--no-link"].iter().chain(arguments))
+    }
+
+    /// Begins a build and doesn't wait for its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_build(&self, recipe: &str, arguments: &[&str]) -> Child {
+        self.write("kiln.toml", recipe);
+        let mut command = self.command(["build", "--no-link"].iter().chain(arguments));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program.display()))
+    }
+
+    /// The path of the derivation that the only target of a recipe stands for, which is added to the store.
+    ///
+    /// # Panics
+    /// If there is no such derivation.
+    pub fn instantiate(&self, recipe: &str) -> String {
+        self.write("kiln.toml", recipe);
+        let shown = self.json(["derivation", "show", "."]);
+        let paths = shown.get("derivations").and_then(Value::as_object);
+        let path = paths.and_then(|paths| paths.keys().next());
+        format!("/nix/store/{}", path.unwrap_or_else(|| panic!("no derivation in {shown}")))
+    }
+
+    /// What a command that must succeed prints as JSON.
+    ///
+    /// # Panics
+    /// If it fails or prints something else.
+    pub fn json<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Value {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout))
+    }
+
+    /// What the store knows about a valid path; `None` if it isn't valid.
+    pub fn info(&self, path: &str) -> Option<Value> {
+        let ran = self.run(["store", "info", "--json", path]);
+        let mut infos: Value = serde_json::from_str(&ran.stdout).ok()?;
+        infos.get_mut(path).map(Value::take)
+    }
+
+    /// Makes a path invalid, whose files stay.
+    ///
+    /// # Panics
+    /// If the database cannot be changed.
+    pub fn forget(&self, path: &str) {
+        let database = self.root().join("nix/var/nix/db/db.sqlite");
+        let delete = format!("pragma foreign_keys = on; delete from ValidPaths where path = '{path}';");
+        let status = Command::new("sqlite3").arg(database).arg(delete).status();
+        let done = status.is_ok_and(|status| status.success());
+        assert!(done, "sqlite3 cannot delete {path}");
+    }
+
+    /// The text of a file below a store path.
+    ///
+    /// # Panics
+    /// If it cannot be read as text.
+    pub fn text(&self, path: &str) -> String {
+        let path = self.real(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 }
 
@@ -143,7 +249,25 @@ impl From<Output> for Ran {
     }
 }
 
+impl From<Child> for Ran {
+    /// Waits for the end of a program that was started with pipes.
+    fn from(child: Child) -> Self {
+        child.wait_with_output().unwrap_or_else(|error| panic!("cannot wait: {error}")).into()
+    }
+}
+
 impl Ran {
+    /// The one line that was printed.
+    ///
+    /// # Panics
+    /// If the program failed, or printed less or more.
+    pub fn line(&self) -> &str {
+        match *self.lines() {
+            [line] => line,
+            _ => panic!("expected one line: {}", self.stdout),
+        }
+    }
+
     /// What was printed, line by line.
     ///
     /// # Panics

@@ -6,9 +6,12 @@
 mod build_users;
 mod kiln;
 mod nix_peer;
+mod recipe;
+mod remains;
 mod requirement;
 
 pub use build_users::BuildUsers;
 pub use kiln::{Kiln, Ran, SANDBOX_PATHS};
 pub use nix_peer::NixPeer;
+pub use recipe::Recipe;
 pub use requirement::{is_continuous_integration, missing};
