@@ -169,9 +169,16 @@ fn encode(block: Vec<u8>, compress: bool) -> io::Result<Vec<u8>> {
     if !compress {
         return Ok(block);
     }
-    let mut encoder = BzEncoder::new(Vec::with_capacity(block.len() / 4 + 64), Compression::best());
+    let mut encoder = BzEncoder::new(Vec::with_capacity(block.len() / 4 + 64), level_for(block.len()));
     encoder.write_all(&block)?;
     encoder.finish()
+}
+
+/// The level of bzip2 says how large its blocks are, in units of 100 kB, and an encoder of the best one clears some 7 MB of
+/// memory first. A short log needs no more than one block that it fits into.
+fn level_for(length: usize) -> Compression {
+    let hundreds = length.div_ceil(BLOCK / 9).clamp(1, 9);
+    u32::try_from(hundreds).map_or(Compression::best(), Compression::new)
 }
 
 /// Begins a log anew. The old one is unlinked and not truncated, since somebody may be reading it.
