@@ -75,6 +75,10 @@ const AUTOMATIC_CHECKPOINT: u32 = 40_000;
 /// Bytes to which the log is cut when it is closed; Nix's choice, which is never.
 const JOURNAL_SIZE_LIMIT: i64 = 1 << 40;
 
+/// Memory for pages that the writer changes. With SQLite's 2 MiB, a transaction of some thousand references, which are
+/// scattered over four trees, writes and reads its own pages again and again.
+const WRITER_CACHE_KIB: i64 = 32 << 10;
+
 /// Longest sleep between two attempts to get a lock.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
@@ -147,6 +151,10 @@ impl Opener {
         }
         if purpose == Purpose::Read {
             connection.pragma_update(None, "query_only", 1)?;
+        } else {
+            connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+            // What a savepoint needs for undoing goes to a file otherwise, page by page.
+            connection.pragma_update(None, "temp_store", "memory")?;
         }
         Ok(connection)
     }

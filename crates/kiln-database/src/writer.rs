@@ -170,8 +170,12 @@ impl WriterState {
             store_dir: &self.store_dir,
             has_realisations: self.has_realisations,
         };
+        // The savepoint of a change that is alone is the transaction itself.
+        let is_alone = group.len() == 1;
         for job in group {
-            self.execute(connection, "starting a change", "savepoint change")?;
+            if !is_alone {
+                self.execute(connection, "starting a change", "savepoint change")?;
+            }
             let went_well = job.run(&transaction);
             if connection.is_autocommit() {
                 // SQLite rolls all back by itself when the disk is full or fails.
@@ -179,7 +183,13 @@ impl WriterState {
                 let error = std::io::Error::other("the transaction was rolled back by a failure of the disk");
                 return Err(Error::Io { doing: "writing to", path, error });
             }
-            let end = if went_well { "release change" } else { "rollback to change; release change" };
+            let end = match (is_alone, went_well) {
+                (true, true) => continue,
+                // The commit that follows wants a transaction, if an empty one.
+                (true, false) => "rollback; begin",
+                (false, true) => "release change",
+                (false, false) => "rollback to change; release change",
+            };
             self.execute(connection, "ending a change", end)?;
         }
         Ok(())
