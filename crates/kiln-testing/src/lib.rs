@@ -9,9 +9,15 @@ mod nix_peer;
 mod recipe;
 mod remains;
 mod requirement;
+mod scratch_directory;
+mod shared_store;
+mod store_contents;
 
 pub use build_users::BuildUsers;
 pub use kiln::{Kiln, Ran, SANDBOX_PATHS};
 pub use nix_peer::NixPeer;
 pub use recipe::Recipe;
 pub use requirement::{is_continuous_integration, missing};
+pub use scratch_directory::ScratchDirectory;
+pub use shared_store::SharedStore;
+pub use store_contents::StoreContents;

@@ -1,6 +1,6 @@
 //! Real Nix, told to work in scratch directories and to talk to no daemon.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -13,7 +13,11 @@ use crate::requirement::missing;
 #[derive(Debug)]
 pub struct NixPeer {
     root: PathBuf,
+    settings: String,
 }
+
+/// Settings that keep it from the network, from build users, and from a sandbox, which not every machine allows.
+const SETTINGS: &str = "sandbox = false\nbuild-users-group =\nsubstitute = false\nsubstituters =\nexperimental-features = nix-command\n";
 
 impl NixPeer {
     /// Real Nix in scratch directories below `root`; `None`, loudly, where it is not installed.
@@ -32,7 +36,7 @@ impl NixPeer {
             missing("real Nix (Debian's nix-bin)");
             return None;
         }
-        let peer = Self { root: root.to_path_buf() };
+        let peer = Self { root: root.to_path_buf(), settings: SETTINGS.to_owned() };
         for directory in
             [peer.store_dir(), peer.state_dir(), peer.log_dir(), root.join("etc"), root.join("home")]
         {
@@ -57,24 +61,43 @@ impl NixPeer {
         self.root.join("log")
     }
 
+    /// Sets a setting for all further commands.
+    #[must_use]
+    pub fn option(mut self, name: &str, value: &str) -> Self {
+        self.settings += &format!("{name} = {value}\n");
+        self
+    }
+
+    /// The variables of the environment by which this store is found.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+        let below = |name: &str| self.root.join(name).into_os_string();
+        vec![
+            ("PATH", path),
+            ("HOME", below("home")),
+            ("NIX_REMOTE", OsString::new()),
+            ("NIX_STORE_DIR", below("store")),
+            ("NIX_STATE_DIR", below("state")),
+            ("NIX_LOG_DIR", below("log")),
+            ("NIX_CONF_DIR", below("etc")),
+            ("NIX_USER_CONF_FILES", OsString::new()),
+        ]
+    }
+
     /// A command of real Nix (`nix-store`, `nix-instantiate`, `nix`) in this store.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
+        command.stdin(Stdio::null()).env_clear().envs(self.variables()).env("NIX_CONFIG", &self.settings);
         command
-            .stdin(Stdio::null())
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()))
-            .env("HOME", self.root.join("home"))
-            .env("NIX_REMOTE", "")
-            .env("NIX_STORE_DIR", self.store_dir())
-            .env("NIX_STATE_DIR", self.state_dir())
-            .env("NIX_LOG_DIR", self.log_dir())
-            .env("NIX_CONF_DIR", self.root.join("etc"))
-            .env("NIX_USER_CONF_FILES", "")
-            .env(
-                "NIX_CONFIG",
-                "sandbox = false\nbuild-users-group =\nsubstitute = false\nexperimental-features = nix-command",
-            );
+    }
+
+    /// A command of real Nix with the store below `root`, whose paths are called `/nix/store/…` all the same.
+    pub fn command_in_root(&self, program: &str, root: &Path) -> Command {
+        let mut command = self.command(program);
+        for variable in ["NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_LOG_DIR"] {
+            command.env_remove(variable);
+        }
+        command.arg("--store").arg(root);
         command
     }
 
