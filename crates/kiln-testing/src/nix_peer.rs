@@ -25,23 +25,18 @@ impl NixPeer {
     /// # Panics
     /// Under continuous integration, if it is not installed; and if the directories cannot be made.
     pub fn find(root: &Path) -> Option<Self> {
-        let found = Command::new("nix-store")
-            .arg("--version")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !found {
-            missing("real Nix (Debian's nix-bin)");
-            return None;
-        }
         let peer = Self { root: root.to_path_buf(), settings: SETTINGS.to_owned() };
         for directory in
             [peer.store_dir(), peer.state_dir(), peer.log_dir(), root.join("etc"), root.join("home")]
         {
             std::fs::create_dir_all(&directory)
                 .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        }
+        // Even for its version it looks at its directories, and those of the machine are only root's.
+        let version = peer.command("nix-store").arg("--version").output();
+        if !version.is_ok_and(|output| output.status.success()) {
+            missing("real Nix (Debian's nix-bin)");
+            return None;
         }
         Some(peer)
     }

@@ -123,11 +123,12 @@ impl SharedStore {
         assert!(!errors.contains("error") && !errors.contains("disappeared"), "{errors}");
     }
 
-    /// Keeps a copy of the store as it is, to go back to.
+    /// Keeps a copy of the store as it is, to go back to, in place of an older one.
     ///
     /// # Panics
     /// If it cannot be copied.
     pub fn save(&self) {
+        delete(&self.saved());
         copy(&self.root(), &self.saved());
     }
 
@@ -136,8 +137,7 @@ impl SharedStore {
     /// # Panics
     /// If it cannot be copied.
     pub fn go_back(&self) {
-        make_writable(&self.root());
-        fs::remove_dir_all(self.root()).unwrap_or_else(|error| panic!("{}: {error}", self.root().display()));
+        delete(&self.root());
         copy(&self.saved(), &self.root());
     }
 
@@ -147,6 +147,14 @@ impl SharedStore {
 
     fn saved(&self) -> PathBuf {
         self.scratch.path().join("saved")
+    }
+}
+
+/// Deletes a tree, if it is there.
+fn delete(tree: &Path) {
+    if tree.exists() {
+        make_writable(tree);
+        fs::remove_dir_all(tree).unwrap_or_else(|error| panic!("{}: {error}", tree.display()));
     }
 }
 
