@@ -22,7 +22,7 @@ mod component;
 mod copy;
 mod delete;
 mod directory;
-pub mod dump;
+mod dump;
 mod entries;
 mod error;
 mod link_pool;

@@ -4,7 +4,7 @@
 //! of Nix since 2.34.7): one tree, one text. What it holds is one string of at most [`MAX_TARGET`] bytes and the last
 //! name of each open directory; contents of files go through as slices of the input.
 
-use crate::grammar::{CASE_HACK_SUFFIX, MAGIC, MAX_DEPTH, MAX_NAME, MAX_TAG, MAX_TARGET, NameError};
+use crate::grammar::{MAGIC, MAX_DEPTH, MAX_NAME, MAX_TAG, MAX_TARGET, NameError};
 use crate::grammar::{OpenDirectories, is_valid_target, padding};
 use crate::string_reader::{StringProblem, StringReader};
 use thiserror::Error;
@@ -78,9 +78,6 @@ pub enum DecodeProblem {
     /// A name that no entry may have, or one out of order.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A name like those of Nix's case hack, with [`Decoder::refuse_case_hack_names`].
-    #[error("file name '{}' contains '{}'", .0.escape_ascii(), CASE_HACK_SUFFIX.escape_ascii())]
-    CaseHackName(Vec<u8>),
     /// An empty target, or one with a NUL.
     #[error("invalid symlink target '{}'", .0.escape_ascii())]
     InvalidTarget(Vec<u8>),
@@ -187,7 +184,6 @@ pub struct Decoder {
     state: State,
     directories: OpenDirectories,
     strings: StringReader,
-    refuse_case_hack_names: bool,
     failed: Option<DecodeError>,
 }
 
@@ -205,16 +201,8 @@ impl Decoder {
             state: State::Magic,
             directories: OpenDirectories::default(),
             strings: StringReader::default(),
-            refuse_case_hack_names: false,
             failed: None,
         }
-    }
-
-    /// Makes names that contain [`CASE_HACK_SUFFIX`] an error. Without it they are ordinary names.
-    #[must_use]
-    pub fn refuse_case_hack_names(mut self) -> Self {
-        self.refuse_case_hack_names = true;
-        self
     }
 
     /// Takes bytes from the front of `input` up to the next event and returns it.
@@ -385,9 +373,6 @@ impl Decoder {
             (State::NameTag, b"name") => State::Name,
             (State::Name, name) => {
                 self.directories.accept(name)?;
-                if self.refuse_case_hack_names && has_case_hack_suffix(name) {
-                    return Err(DecodeProblem::CaseHackName(name.to_vec()));
-                }
                 self.state = State::NodeTag;
                 return Ok(Some(Step::Name));
             }
@@ -406,10 +391,6 @@ impl Decoder {
     fn end_node(&mut self) {
         self.state = if self.directories.is_empty() { State::Complete } else { State::EntryClose };
     }
-}
-
-fn has_case_hack_suffix(name: &[u8]) -> bool {
-    name.windows(CASE_HACK_SUFFIX.len()).any(|window| window == CASE_HACK_SUFFIX)
 }
 
 fn string_problem(problem: StringProblem, expected: &'static str, limit: usize) -> DecodeProblem {

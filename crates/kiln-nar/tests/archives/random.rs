@@ -2,7 +2,7 @@
 
 use crate::tree::{Tree, decode, trees};
 use kiln_hash::{Algorithm, Hash};
-use kiln_nar::{CASE_HACK_SUFFIX, DecodeProblem, Decoder, GitHasher};
+use kiln_nar::{DecodeProblem, Decoder, GitHasher};
 use nix_archive::git::{Mode, TreeEntry, encode_blob, encode_tree, sort_entries};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -113,23 +113,6 @@ fn git_id_of_a_fixed_output() {
     ]);
     let id = kiln_hash::encoding::base16(&git_id(&tree.encode(), Algorithm::Sha1));
     assert_eq!(id, "5c8993ce000f878fca3a8b94594b7aadda0d3da2");
-}
-
-#[test]
-fn case_hack_names_are_refused_on_demand() {
-    let name = [b"a", CASE_HACK_SUFFIX, b"1"].concat();
-    let archive = directory([(&name, file(false, b""))]).encode();
-    decode([&archive[..]]).unwrap();
-    let mut decoder = Decoder::new().refuse_case_hack_names();
-    let mut input = &archive[..];
-    let error = loop {
-        if let Err(error) = decoder.next(&mut input) {
-            break error;
-        }
-    };
-    assert_eq!(error.problem, DecodeProblem::CaseHackName(name));
-    assert_eq!(decoder.next(&mut input), Err(error.clone()));
-    assert_eq!(decoder.finish(), Err(error));
 }
 
 /// A length is not believed: nothing is allocated for what has not come.
