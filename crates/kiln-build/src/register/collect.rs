@@ -65,14 +65,19 @@ pub(super) fn collect(terms: &Collect) -> Result<BTreeMap<OutputName, Collected>
         ),
         None => None,
     };
-    let mut collected = BTreeMap::new();
+    // All are looked at before the first one gets its new owner: they may have files in common.
+    let mut found = Vec::new();
     for (name, output) in &terms.outputs {
         let component = Component::new(output.path.base_name()).map_err(kiln_fs::Error::from)?;
-        let mut directory = Directory::open(&output.directory)?;
+        let directory = Directory::open(&output.directory)?;
         if directory.status(&component)?.is_none() {
             return Err(CollectError::Missing(output.path.clone()));
         }
         check_not_suspicious(&directory, &component, users.as_ref())?;
+        found.push((name, output, component, directory));
+    }
+    let mut collected = BTreeMap::new();
+    for (name, output, component, mut directory) in found {
         let candidates = by_digest.keys().copied();
         let facts = match &copies {
             None => scan_output(&directory, &component, &mut canonicaliser, candidates, false)?,
