@@ -36,6 +36,21 @@ pub(super) fn failures(answer: &BuildAnswer, session: &Session, terminal: &Termi
         }
         session.events.error(ErrorReport::new(ErrorClass::BuildFailure, text));
     }
+    if let Some(summary) = summary(answer, session) {
+        session.events.error(ErrorReport::new(ErrorClass::BuildFailure, summary));
+    }
+}
+
+/// Which targets failed, if more than one did: those that were cancelled because of another are among them.
+fn summary(answer: &BuildAnswer, session: &Session) -> Option<String> {
+    let failed = answer.results.iter().filter(|result| !result.result.is_success());
+    let paths: Vec<String> = failed
+        .map(|result| match &result.target {
+            DerivedPath::Built { derivation, .. } => format!("'{}'", session.print(&derivation.path)),
+            DerivedPath::Opaque(path) => format!("'{}'", session.print(path)),
+        })
+        .collect();
+    (paths.len() > 1).then(|| format!("build of {} failed", paths.join(", ")))
 }
 
 /// The messages of targets that failed without a derivation that did, with the targets of each.
