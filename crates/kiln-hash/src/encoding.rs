@@ -3,7 +3,10 @@
 //! Nix's base 32 reads the bytes as one little-endian number and writes its 5-bit digits most significant first, so the
 //! text is in a sense reversed: the last characters hold the first bytes. It has no padding and leaves out `e o u t`.
 
-#![expect(clippy::indexing_slicing, reason = "tables are indexed by bytes, or by digits masked to their size")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "tables are indexed by bytes, or by digits masked to their size"
+)]
 
 /// Digits of Nix's base 32 in the order of their values; they are also in ASCII order, so texts of equal length sort
 /// like the numbers they stand for.
