@@ -53,7 +53,8 @@ impl Launching {
 
     fn create(self, surroundings: &Surroundings<'_>) -> Result<Build, SetupError> {
         let Self { header, status, plan, terminal } = self;
-        let wanted = namespaces::for_build(&header, surroundings.privileged, surroundings.pid_namespace);
+        let gathers = !header.sandboxed && surroundings.can_gather();
+        let wanted = namespaces::for_build(&header, surroundings.privileged, gathers);
         let pid_namespace = wanted.contains(Namespaces::PID);
         let user_to_clear = header.build_user.filter(|_| !pid_namespace);
         if let Some(uid) = user_to_clear {

@@ -1,5 +1,6 @@
 //! The launcher proper: one thread that waits for requests, for processes to end, and for the engine to lose interest.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 
 use super::build::{Build, Launching};
-use super::{has_privileges, pidfd_of_self, probe};
+use super::{has_privileges, namespaces, pidfd_of_self, probe};
 use crate::child::OwnIds;
 use crate::request::{self, Incoming, Request};
 use crate::seccomp::Filters;
@@ -31,6 +32,17 @@ pub(super) struct Surroundings<'a> {
     pub(super) privileged: bool,
     /// Is this the init of a PID namespace?
     pub(super) pid_namespace: bool,
+    /// Can the processes of builds without a sandbox be gathered in namespaces? Found out when it first matters.
+    gathers: OnceCell<bool>,
+}
+
+impl Surroundings<'_> {
+    /// Whether builds without a sandbox can have namespaces that gather their processes.
+    pub(super) fn can_gather(&self) -> bool {
+        *self.gathers.get_or_init(|| {
+            self.privileged && self.pid_namespace && probe::can_create(namespaces::gathering())
+        })
+    }
 }
 
 const CONTROL: u64 = 0;
@@ -87,6 +99,7 @@ fn prepare<'a>(
         open_files,
         privileged: has_privileges(),
         pid_namespace,
+        gathers: OnceCell::new(),
     };
     Ok(EventLoop { control, epoll, surroundings, builds: BTreeMap::new(), next: 1 })
 }

@@ -4,13 +4,16 @@ use kiln_sys::process::Namespaces;
 
 use crate::request::LaunchHeader;
 
-/// The namespaces for a build.
-pub(super) fn for_build(header: &LaunchHeader, privileged: bool, pid_namespace: bool) -> Namespaces {
+/// What gathers the processes of a build that has no sandbox, with a procfs that shows them. An ordinary user could have
+/// that only in a user namespace, where the host's files would seem to belong to nobody: then a reaper does it.
+pub(super) fn gathering() -> Namespaces {
+    Namespaces::PID | Namespaces::MOUNT
+}
+
+/// The namespaces for a build. `gathers`: whether [`gathering`] ones can be had.
+pub(super) fn for_build(header: &LaunchHeader, privileged: bool, gathers: bool) -> Namespaces {
     if !header.sandboxed {
-        // To gather its processes, with a procfs that shows them. An ordinary user could do that only in a user
-        // namespace, where the host's files would seem to belong to nobody: then a reaper does it.
-        let possible = privileged && pid_namespace;
-        return if possible { Namespaces::PID | Namespaces::MOUNT } else { Namespaces::NONE };
+        return if gathers { gathering() } else { Namespaces::NONE };
     }
     let mut namespaces = Namespaces::PID | Namespaces::MOUNT | Namespaces::IPC | Namespaces::UTS;
     if header.private_network {
@@ -41,7 +44,6 @@ mod tests {
     #[test]
     fn without_a_sandbox_only_processes_are_gathered() {
         assert_eq!(for_build(&header(false, false), true, true), Namespaces::PID | Namespaces::MOUNT);
-        assert_eq!(for_build(&header(false, false), false, false), Namespaces::NONE);
         assert_eq!(for_build(&header(false, false), true, false), Namespaces::NONE);
     }
 }

@@ -41,6 +41,11 @@ pub(super) fn probe(surroundings: &Surroundings<'_>) -> Capabilities {
     Capabilities { found, privileged: surroundings.privileged }
 }
 
+/// Whether a process can be created in these namespaces.
+pub(super) fn can_create(namespaces: Namespaces) -> bool {
+    attempt(namespaces, None, &|| Ok(())).is_ok()
+}
+
 /// Runs a check in a process of its own; its error number comes back as the exit code.
 fn attempt(
     namespaces: Namespaces,
