@@ -10,8 +10,8 @@ use kiln_settings::Settings;
 
 use super::file::LogFile;
 
-/// The tail of a log is kept to these many bytes, however long its lines are.
-const TAIL_BYTES: usize = 64 << 10;
+/// The tail of a log is kept to these many bytes, however long its lines are; the longest one fits.
+const TAIL_BYTES: usize = 128 << 10;
 
 /// The log of one round of a build.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use kiln_derivation::{BuildOptions, Derivation, DerivationKind};
 use kiln_sandbox::{ByteString, Input, Network, Sandbox, SandboxPath, StoreView};
 use kiln_settings::{SandboxMode, Settings};
-use kiln_store_path::StoreDir;
+use kiln_store_path::{StoreDir, StorePath};
 
 use super::build_plan::{Facts, PlanError, bytes};
 
@@ -49,7 +49,10 @@ fn is_fixed(derivation: &Derivation) -> bool {
 
 /// The sandbox of these facts.
 pub(super) fn sandbox(facts: &Facts<'_>) -> Result<Sandbox, PlanError> {
-    let inputs = facts.inputs.iter().map(|path| Input {
+    let is_own = |path: &StorePath| facts.output_paths.values().any(|own| own == path);
+    // Of the closures of sandbox paths, a build sees nothing that it is to make.
+    let shown = facts.sandbox_closure.difference(facts.inputs).filter(|path| !is_own(path));
+    let inputs = facts.inputs.iter().chain(shown).map(|path| Input {
         name: path.base_name().into(),
         source: bytes(&facts.real_dir.join(path.base_name())),
     });
@@ -69,13 +72,17 @@ pub(super) fn sandbox(facts: &Facts<'_>) -> Result<Sandbox, PlanError> {
     })
 }
 
-/// `sandbox-paths` with the closures of store paths among them, and the derivation's own wishes.
+/// `sandbox-paths`, and the derivation's own wishes. Store paths that are to be seen where they are need nothing more than to
+/// be among the inputs.
 fn host_paths(facts: &Facts<'_>) -> Result<Vec<SandboxPath>, PlanError> {
     let plain = |target: ByteString, source: ByteString| SandboxPath {
         target,
         source,
         optional: false,
         read_only: false,
+    };
+    let is_input = |path: &kiln_settings::SandboxPath| {
+        path.target == path.source && facts.store_dir.split(&path.target).is_ok()
     };
     let is_own_output = |target: &str| {
         facts.store_dir.parse(target).is_ok_and(|path| facts.output_paths.values().any(|own| *own == path))
@@ -84,21 +91,12 @@ fn host_paths(facts: &Facts<'_>) -> Result<Vec<SandboxPath>, PlanError> {
         .settings
         .sandbox_paths
         .iter()
-        .filter(|path| !is_own_output(&path.target))
+        .filter(|path| !is_own_output(&path.target) && !is_input(path))
         .map(|path| SandboxPath {
             optional: path.optional,
             ..plain(path.target.as_str().into(), real_source(facts.store_dir, facts.real_dir, &path.source))
         })
         .collect();
-    for path in facts.sandbox_closure.difference(facts.inputs) {
-        if !facts.output_paths.values().any(|own| own == path) {
-            let source = bytes(&facts.real_dir.join(path.base_name()));
-            paths.push(SandboxPath {
-                read_only: true,
-                ..plain(facts.store_dir.print(path).into_bytes().into(), source)
-            });
-        }
-    }
     for path in &facts.options.impure_host_dependencies {
         if !is_allowed(path, &facts.settings.allowed_impure_host_deps) {
             return Err(PlanError::ImpurePath {
