@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::build_users::BuildUsers;
+use crate::scratch_directory::ScratchDirectory;
 
 /// What builders of the tests find of the host: a shell, tools, a C compiler.
 pub const SANDBOX_PATHS: &str = "/bin /usr /lib /lib64? /etc/alternatives?";
@@ -17,8 +17,9 @@ pub const SANDBOX_PATHS: &str = "/bin /usr /lib /lib64? /etc/alternatives?";
 #[derive(Debug)]
 pub struct Kiln {
     program: PathBuf,
-    scratch: TempDir,
+    scratch: ScratchDirectory,
     build_users: Option<BuildUsers>,
+    is_in_place: bool,
     options: Vec<(String, String)>,
 }
 
@@ -43,12 +44,8 @@ impl Kiln {
     /// If no scratch directory can be made.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         let program = std::env::var_os("KILN_TEST_PROGRAM").map_or_else(|| program.into(), PathBuf::from);
-        // Not below /tmp, which builders have one of their own of, and which may be a small tmpfs.
-        let scratch = tempfile::Builder::new()
-            .prefix("kiln-test-")
-            .tempdir_in("/var/tmp")
-            .unwrap_or_else(|error| panic!("cannot make a scratch directory: {error}"));
-        Self { program, scratch, build_users: None, options: Vec::new() }
+        let scratch = ScratchDirectory::new();
+        Self { program, scratch, build_users: None, is_in_place: false, options: Vec::new() }
     }
 
     /// The same with build users, which exist only in mount namespaces of the commands. `None` for an ordinary user, who
@@ -63,6 +60,14 @@ impl Kiln {
     pub fn as_used(program: impl Into<PathBuf>) -> Self {
         let program = program.into();
         Self::with_build_users(&program).unwrap_or_else(|| Self::new(program))
+    }
+
+    /// The store's paths are where they say, below the scratch directory, and not `/nix/store`. Without this, builds are
+    /// always sandboxed: only a sandbox can show them the store where it should be.
+    #[must_use]
+    pub fn in_place(mut self) -> Self {
+        self.is_in_place = true;
+        self
     }
 
     /// Sets a setting for all further commands.
@@ -84,7 +89,7 @@ impl Kiln {
 
     /// Where a path of the store really is.
     pub fn real(&self, path: &str) -> PathBuf {
-        self.root().join(path.trim_start_matches('/'))
+        if self.is_in_place { path.into() } else { self.root().join(path.trim_start_matches('/')) }
     }
 
     /// Writes a file into the scratch directory.
@@ -119,7 +124,12 @@ impl Kiln {
             None => Command::new(&self.program),
         };
         command.args(arguments);
-        command.arg("--store").arg(self.root());
+        command.arg("--store");
+        if self.is_in_place {
+            command.arg("local");
+        } else {
+            command.arg(self.root());
+        }
         let group = self.build_users.as_ref().map_or("", BuildUsers::group);
         for (name, value) in [("sandbox-paths", SANDBOX_PATHS), ("build-users-group", group)]
             .into_iter()
@@ -135,6 +145,13 @@ impl Kiln {
             .env("HOME", self.scratch.path())
             .env("NIX_CONF_DIR", self.scratch.path().join("etc"))
             .env("NIX_USER_CONF_FILES", "");
+        if self.is_in_place {
+            for (name, directory) in
+                [("STORE", "nix/store"), ("STATE", "nix/var/nix"), ("LOG", "nix/var/log/nix")]
+            {
+                command.env(format!("NIX_{name}_DIR"), self.root().join(directory));
+            }
+        }
         command
     }
 
@@ -197,7 +214,8 @@ impl Kiln {
         let shown = self.json(["derivation", "show", "."]);
         let paths = shown.get("derivations").and_then(Value::as_object);
         let path = paths.and_then(|paths| paths.keys().next());
-        format!("/nix/store/{}", path.unwrap_or_else(|| panic!("no derivation in {shown}")))
+        let store = if self.is_in_place { self.root().join("nix/store") } else { "/nix/store".into() };
+        format!("{}/{}", store.display(), path.unwrap_or_else(|| panic!("no derivation in {shown}")))
     }
 
     /// What a command that must succeed prints as JSON.
