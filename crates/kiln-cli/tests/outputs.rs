@@ -1,0 +1,307 @@
+//! From what a builder left to valid outputs, or to a refusal (O1–O7).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use kiln_testing::{Kiln, Ran, Recipe};
+use serde_json::{Value, json};
+
+fn kiln() -> Kiln {
+    Kiln::as_used(env!("CARGO_BIN_EXE_kiln"))
+}
+
+/// Builds what must be refused with status and message, and leave nothing.
+#[track_caller]
+fn refused(recipe: &Recipe, code: i32, status: &str, message: &str) {
+    let kiln = kiln();
+    let ran = kiln.build(recipe, &["--json"]);
+    assert!(ran.failed(code).contains(message), "{message}: {}", ran.stderr);
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let last = json.as_array().unwrap().last().unwrap();
+    assert_eq!((last["status"].as_str().unwrap(), last["success"].as_bool()), (status, Some(false)));
+    let names = fs::read_dir(kiln.root().join("nix/store")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left: Vec<String> = names.filter(|name| name.ends_with("-it") || name.ends_with("-it-dev")).collect();
+    assert_eq!(left, [""; 0]);
+    assert_eq!(kiln.remains(), [""; 0]);
+}
+
+#[track_caller]
+fn rejected(script: &str, message: &str) {
+    refused(&Recipe::script(script), 1, "OutputRejected", message);
+}
+
+#[test]
+fn o1_an_output_must_be_there() {
+    let kiln = kiln();
+    let recipe = Recipe::script("echo > $out").with("outputs = [\"out\", \"dev\"]");
+    let ran = kiln.build(&recipe, &["--json"]);
+    let stderr = ran.failed(1);
+    let derivation = kiln.instantiate(&recipe);
+    assert!(
+        stderr.contains(&format!("builder for '{derivation}' failed to produce output path '/nix/store/")),
+        "{stderr}"
+    );
+    assert!(stderr.contains("-it-dev'"), "{stderr}");
+    assert!(ran.stdout.contains("OutputRejected"), "{}", ran.stdout);
+    rejected("true", "failed to produce output path '/nix/store/");
+}
+
+#[test]
+fn o1_a_link_that_leads_nowhere_is_an_output() {
+    let kiln = kiln();
+    let ran = kiln.build(&Recipe::script("ln -s /nowhere/to/be/found $out"), &[]);
+    let link = fs::read_link(kiln.real(ran.line())).unwrap();
+    assert_eq!(link.to_str(), Some("/nowhere/to/be/found"));
+}
+
+#[test]
+fn o2_outputs_that_others_can_write_to_are_suspicious() {
+    for script in ["mkdir $out; chmod 777 $out", "echo > $out; chmod 664 $out", "mkdir $out; chmod 1775 $out"]
+    {
+        rejected(script, "suspicious ownership or permission on '/nix/store/");
+    }
+}
+
+#[test]
+fn o3_a_flat_hash_needs_a_plain_file() {
+    for script in ["mkdir $out", "echo > $out; chmod 755 $out", "ln -s x $out"] {
+        let recipe = Recipe::script(script).fixed("", "flat");
+        refused(&recipe, 1, "OutputRejected", "should be a non-executable regular file");
+    }
+}
+
+/// SHA-256 of `hello\n` as a file.
+const HELLO: &str = "sha256-WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=";
+
+#[test]
+fn o3_fixed_outputs_are_registered_with_their_content_address() {
+    let kiln = kiln();
+    let recipe = Recipe::script("echo hello > $out").fixed(HELLO, "flat");
+    let ran = kiln.build(&recipe, &[]);
+    let info = kiln.info(ran.line()).unwrap();
+    assert_eq!(info["ca"], "fixed:sha256:00xyyr3fi8l6hb839bv3f7yb86yjv7xi1cgh1xnhipym4asvb4aq");
+    assert_eq!(info["references"], json!([]));
+}
+
+#[test]
+fn o3_another_hash_fails_and_is_kept_under_the_path_that_it_gives() {
+    let kiln = kiln();
+    let wrong = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let recipe = Recipe::script("echo hello > $out").fixed(wrong, "flat");
+    let ran = kiln.build(&recipe, &["--json"]);
+    let stderr = ran.failed(102);
+    let derivation = kiln.instantiate(&recipe);
+    assert!(
+        stderr.contains(&format!("hash mismatch in fixed-output derivation '{derivation}':")),
+        "{stderr}"
+    );
+    let line = |label: &str| {
+        let line = stderr.lines().find_map(|line| line.trim_start().strip_prefix(label));
+        line.unwrap().trim().to_owned()
+    };
+    assert_eq!((line("specified:").as_str(), line("got:").as_str()), (wrong, HELLO));
+    assert!(ran.stdout.contains("HashMismatch"), "{}", ran.stdout);
+    // With the right hash there is nothing left to do.
+    let right = Recipe::script("exit 1").fixed(HELLO, "flat");
+    let ran = kiln.build(&right, &["--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stdout.contains("AlreadyValid"), "{}", ran.stdout);
+    assert_eq!(kiln.remains(), [""; 0]);
+}
+
+#[test]
+fn o3_a_fixed_output_refers_to_nothing() {
+    for script in ["mkdir $out; echo $out > $out/self", "mkdir $out; echo ${dep} > $out/it"] {
+        let recipe = Recipe::default()
+            .derivation("dep", "echo > $out")
+            .derivation("it", &format!("{script}; : ${{dep}}"))
+            .fixed("", "recursive");
+        refused(
+            &recipe,
+            1,
+            "OutputRejected",
+            "illegal path references in fixed-output derivation '/nix/store/",
+        );
+    }
+}
+
+#[test]
+fn o4_outputs_become_canonical() {
+    let kiln = kiln();
+    let script = "mkdir -p $out/dir; echo a > $out/file; chmod 640 $out/file; echo b > $out/program; chmod 4710 $out/program || chmod 710 $out/program\n\
+                  ln -s file $out/link; ln $out/file $out/hard; touch -d 1980-01-01 $out/dir; chmod 700 $out/dir";
+    let ran = kiln.build(&Recipe::script(script), &[]);
+    let root = kiln.real(ran.line());
+    let own = fs::metadata("/proc/self").unwrap();
+    for (name, mode) in [("", 0o555), ("dir", 0o555), ("file", 0o444), ("program", 0o555), ("hard", 0o444)] {
+        let status = fs::symlink_metadata(root.join(name)).unwrap();
+        assert_eq!((status.mode() & 0o7777, status.mtime(), status.mtime_nsec()), (mode, 1, 0), "{name}");
+        assert_eq!((status.uid(), status.gid()), (own.uid(), own.gid()), "{name}");
+    }
+    let link = fs::symlink_metadata(root.join("link")).unwrap();
+    assert_eq!((link.mtime(), link.uid()), (1, own.uid()));
+}
+
+#[test]
+fn o4_hard_links_between_outputs_are_fine() {
+    let kiln = kiln();
+    let recipe = Recipe::script("echo same > $out; ln $out $dev").with("outputs = [\"out\", \"dev\"]");
+    let ran = kiln.build(&recipe, &[]);
+    let [dev, out] = ran.lines()[..] else { panic!("{}", ran.stdout) };
+    assert_eq!((kiln.text(dev), kiln.text(out)), ("same\n".into(), "same\n".into()));
+}
+
+#[test]
+fn o5_references_are_found_in_contents_names_and_links() {
+    let kiln = kiln();
+    let recipe = Recipe::default()
+        .derivation("content", "echo > $out")
+        .derivation("name", "echo > $out")
+        .derivation("link", "echo > $out")
+        .derivation("unused", "echo > $out")
+        .derivation(
+            "it",
+            "mkdir $out; head -c 70000 /dev/zero > $out/big; echo ${content} >> $out/big; ln -s ${link} $out/link\n\
+             touch $out/$(basename ${name}); : ${unused}; echo $out > $out/self",
+        );
+    kiln.write("kiln.toml", recipe.text());
+    let path = |name: &str| kiln.run(["build", "--no-link", &format!(":{name}")]).line().to_owned();
+    let it = path("it");
+    let mut expected = [path("content"), path("name"), path("link"), it.clone()];
+    expected.sort();
+    assert_eq!(kiln.info(&it).unwrap()["references"], json!(expected));
+}
+
+#[test]
+fn o5_hash_and_size_are_those_of_the_archive() {
+    let kiln = kiln();
+    let ran = kiln.build(&Recipe::script("mkdir $out; head -c 300000 /dev/zero > $out/file"), &[]);
+    let path = ran.line();
+    let info = kiln.info(path).unwrap();
+    let archive = kiln.command(["store", "dump", path]).output().unwrap().stdout;
+    assert_eq!(info["narSize"], archive.len());
+    let file = kiln.write("archive", &archive);
+    let hash = kiln.run(["hash", "file", file.to_str().unwrap()]);
+    assert_eq!(info["narHash"], hash.line());
+}
+
+/// A derivation that refers to `dep`, which refers to `deeper`.
+fn referring(check: &str) -> Recipe {
+    Recipe::default()
+        .derivation("deeper", "echo > $out")
+        .derivation("dep", "echo ${deeper} > $out")
+        .derivation("it", "echo ${dep} $out > $out")
+        .with(check)
+}
+
+#[test]
+fn o6_the_references_of_outputs_are_checked() {
+    let message = "-it' is not allowed to refer to the following paths:\n";
+    for check in [
+        "env.allowedReferences = []",
+        "env.allowedReferences = [\"out\"]",
+        "env.disallowedReferences = [\"${dep}\"]",
+        "env.disallowedReferences = [\"out\"]",
+        "env.allowedRequisites = [\"${dep}\"]",
+        "env.disallowedRequisites = [\"${deeper}\"]",
+    ] {
+        refused(&referring(check), 1, "OutputRejected", message);
+    }
+    for check in [
+        "env.allowedReferences = [\"out\", \"${dep}\"]",
+        "env.allowedRequisites = [\"${dep}\", \"${deeper}\"]",
+        "env.disallowedReferences = [\"${deeper}\"]",
+    ] {
+        let kiln = kiln();
+        kiln.write("kiln.toml", referring(check).text());
+        kiln.run(["build", "--no-link", ":it"]).line();
+    }
+    let illegal = "derivation contains an illegal reference specifier 'nonsense'";
+    refused(&referring("env.allowedReferences = [\"nonsense\"]"), 1, "OutputRejected", illegal);
+}
+
+#[test]
+fn o6_structured_checks_count_each_output_by_itself() {
+    let structured = |checks: &str| {
+        let base = "[derivation.dep]\nbuilder = \"/bin/sh\"\nargs = [\"-c\", \"echo dependency > $out\"]\n\
+            [derivation.it]\nbuilder = \"/bin/sh\"\noutputs = [\"out\", \"dev\"]\nstructuredAttrs = true\n\
+            args = [\"-c\", \"echo ${dep} > ${placeholder.out}; echo > ${placeholder.dev}\"]\n";
+        format!("{base}{checks}")
+    };
+    let build = |checks: &str| -> Ran {
+        let kiln = kiln();
+        kiln.write("kiln.toml", structured(checks));
+        let ran = kiln.run(["build", "--no-link", "--json", ":it"]);
+        assert_eq!(kiln.remains(), [""; 0]);
+        ran
+    };
+    for (checks, message) in [
+        ("env.outputChecks.out.maxSize = 100", "is too large at 160 bytes; limit is 100 bytes"),
+        ("env.outputChecks.out.maxClosureSize = 200", "closure of path '/nix/store/"),
+        (
+            "env.outputChecks.out.disallowedReferences = [\"${dep}\"]",
+            "is not allowed to refer to the following paths:",
+        ),
+        (
+            "env.outputChecks.out.allowedRequisites = [\"${dep}\"]",
+            "is not allowed to refer to the following paths:",
+        ),
+    ] {
+        let ran = build(checks);
+        assert!(ran.failed(1).contains(message), "{message}: {}", ran.stderr);
+        assert!(ran.stdout.contains("OutputRejected"), "{}", ran.stdout);
+    }
+    for checks in [
+        "env.outputChecks.out.maxSize = 1000",
+        "env.outputChecks.dev.allowedReferences = []",
+        "env.outputChecks.out.allowedRequisites = [\"out\", \"${dep}\"]",
+    ] {
+        assert_eq!(build(checks).code, Some(0), "{checks}");
+    }
+}
+
+#[test]
+fn o7_outputs_are_registered_with_all_that_is_known() {
+    let kiln = kiln();
+    let recipe = Recipe::script("echo $dev > $out; echo > $dev").with("outputs = [\"out\", \"dev\"]");
+    let derivation = kiln.instantiate(&recipe);
+    let ran = kiln.build(&recipe, &[]);
+    let [dev, out] = ran.lines()[..] else { panic!("{}", ran.stdout) };
+    let info = kiln.info(out).unwrap();
+    assert_eq!(info["deriver"], derivation.as_str());
+    assert_eq!(info["ultimate"], true);
+    assert_eq!(info["references"], json!([dev]));
+    assert_eq!(info["ca"], Value::Null);
+    assert_eq!(info["signatures"], json!([]));
+    assert!(info["registrationTime"].as_u64().unwrap() > 1_600_000_000);
+    assert_eq!(kiln.info(dev).unwrap()["references"], json!([]));
+}
+
+#[test]
+fn o7_outputs_are_signed_with_the_keys() {
+    let kiln = kiln();
+    let key = kiln.write(
+        "key",
+        "test-1:em2298SOR4Z45CLXXDu4mLlanz/x50CIIWg7lA/I+CzrbkuR+mwMLMzQIMcRrWdVFaPVu1/E0GM20Vi2ymMzfQ==",
+    );
+    let kiln = kiln.option("secret-key-files", key.to_str().unwrap());
+    let ran = kiln.build(&Recipe::script("echo > $out"), &[]);
+    let info = kiln.info(ran.line()).unwrap();
+    let signatures = info["signatures"].as_array().unwrap();
+    assert_eq!(signatures.len(), 1);
+    assert!(signatures[0].as_str().unwrap().starts_with("test-1:"));
+}
+
+#[test]
+fn o7_outputs_that_refer_to_each_other_in_a_circle_are_refused() {
+    let recipe = Recipe::script("echo $dev > $out; echo $out > $dev").with("outputs = [\"out\", \"dev\"]");
+    refused(&recipe, 1, "OutputRejected", "cycle detected in the references of '/nix/store/");
+}
