@@ -70,7 +70,7 @@ async fn realise(core: &Arc<Core>, path: &StorePath, wanted: &Wanted) -> Result<
     super::build::build(core, target, expected).await
 }
 
-/// The derivation, which must be valid, and which a collector now spares with all its outputs (D1).
+/// The derivation, which must be valid, and which a collector now spares with its outputs and sources (D1).
 pub(crate) async fn load(core: &Core, path: &StorePath) -> Result<Target, Failure> {
     let store_dir = core.store_dir();
     core.store.add_temp_roots(vec![path.clone()]).await?;
@@ -89,7 +89,8 @@ pub(crate) async fn load(core: &Core, path: &StorePath) -> Result<Target, Failur
         );
         return Err(Failure::new(BuildStatus::InputRejected, message));
     }
-    core.store.add_temp_roots(outputs.values().cloned().collect()).await?;
+    let spared = outputs.values().chain(&derivation.input_sources).cloned().collect();
+    core.store.add_temp_roots(spared).await?;
     Ok(Target { path: path.clone(), derivation, outputs })
 }
 

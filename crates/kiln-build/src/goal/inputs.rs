@@ -31,7 +31,6 @@ impl From<Failure> for InputFailure {
 pub(super) async fn realise_inputs(core: &Arc<Core>, target: &Target) -> Result<(), InputFailure> {
     let store_dir = core.store_dir();
     let sources = &target.derivation.input_sources;
-    core.store.add_temp_roots(sources.iter().cloned().collect()).await.map_err(Failure::from)?;
     let valid = core.valid(sources).await.map_err(Failure::from)?;
     if let Some(missing) = sources.difference(&valid).next() {
         let message = format!(
