@@ -9,10 +9,12 @@ const DIGEST: &[u8; DIGEST_LENGTH] = b"mz985b11rp8ccbhb4gcc1bpxwpxvbw6d";
 fuzz_target!(|data: &[u8]| {
     let Some((&size, data)) = data.split_first() else { return };
     // So that digests and cut ones are likely: bytes above 0xf0 stand for parts of one.
-    let stream: Vec<u8> = data
-        .iter()
-        .flat_map(|&byte| if byte >= 0xf0 { DIGEST[..2 * usize::from(byte - 0xf0) + 2].to_vec() } else { vec![byte] })
-        .collect();
+    let stream: Vec<u8> =
+        data.iter()
+            .flat_map(|&byte| {
+                if byte >= 0xf0 { DIGEST[..2 * usize::from(byte - 0xf0) + 2].to_vec() } else { vec![byte] }
+            })
+            .collect();
     let digest = DigestText::new(DIGEST).unwrap();
     let mut rewriter = HashRewriter::new([(digest, [0; DIGEST_LENGTH])]).record_positions();
     let mut scanner = ReferenceScanner::new([digest]);

@@ -15,8 +15,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = narinfo.info.is_content_addressed(&store_dir);
     }
     let _ = CacheInfo::parse("fuzzed", data);
-    let id: RealisationId =
-        format!("sha256:{}!out", "0".repeat(64)).parse().expect("the id is well-formed");
+    let id: RealisationId = format!("sha256:{}!out", "0".repeat(64)).parse().expect("the id is well-formed");
     if let Ok(realisation) = Realisation::parse(&id, data) {
         assert_eq!(Realisation::parse(&id, realisation.to_json().as_bytes()), Ok(realisation));
     }
