@@ -112,13 +112,20 @@ fn x2_the_isolation_is_in_the_result_and_the_log() {
     assert!(ran.stderr.contains(isolated), "{}", ran.stderr);
 }
 
-/// Builds where no mount namespace can be had, and no user namespace to have one in.
-fn where_sandboxes_are_refused(kiln: &Kiln, options: &[&str]) -> Option<Ran> {
+/// An ordinary user.
+const NOBODY: u32 = 65_534;
+
+/// Builds where no mount namespace can be had, and no user namespace to have one in; as an ordinary user, or as root.
+fn where_sandboxes_are_refused(kiln: &Kiln, options: &[&str], id: u32) -> Option<Ran> {
     kiln.write("kiln.toml", Recipe::script("echo built > $out").text());
     let command = kiln.command(["build", "--no-link"].iter().chain(options));
-    let script = "echo 0 > /proc/sys/user/max_mnt_namespaces && echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    // The inner user namespace is the last one that the outer one allows.
+    let script = format!(
+        "echo 0 > /proc/sys/user/max_mnt_namespaces && echo 1 > /proc/sys/user/max_user_namespaces && \
+         exec unshare --user --map-user={id} --map-group={id} \"$@\""
+    );
     let mut refusing = Command::new("unshare");
-    refusing.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
+    refusing.args(["--user", "--map-root-user", "sh", "-c", &script, "sh"]);
     refusing.arg(command.get_program()).args(command.get_args()).current_dir(kiln.directory()).env_clear();
     refusing.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let ran = Ran::from(refusing.output().unwrap());
@@ -132,7 +139,7 @@ fn where_sandboxes_are_refused(kiln: &Kiln, options: &[&str]) -> Option<Ran> {
 #[test]
 fn x2_a_build_does_not_lose_its_sandbox_silently() {
     let kiln = Kiln::new(env!("CARGO_BIN_EXE_kiln")).in_place();
-    let Some(ran) = where_sandboxes_are_refused(&kiln, &["--json"]) else { return };
+    let Some(ran) = where_sandboxes_are_refused(&kiln, &["--json"], NOBODY) else { return };
     let stderr = ran.failed(1);
     assert!(stderr.contains("unable to start build process"), "{stderr}");
     assert!(stderr.contains("'sandbox-fallback = true'"), "{stderr}");
@@ -142,11 +149,14 @@ fn x2_a_build_does_not_lose_its_sandbox_silently() {
 
 #[test]
 fn x2_it_loses_it_loudly_where_that_is_accepted() {
-    let kiln = Kiln::new(env!("CARGO_BIN_EXE_kiln")).in_place();
-    let Some(ran) = where_sandboxes_are_refused(&kiln, &["--sandbox-fallback"]) else { return };
-    assert_eq!(kiln.text(ran.line()), "built\n");
-    assert!(ran.stderr.contains("without a sandbox, since "), "{}", ran.stderr);
-    assert_eq!(kiln.remains(), [""; 0]);
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    for id in if is_root { &[NOBODY, 0][..] } else { &[NOBODY] } {
+        let kiln = Kiln::new(env!("CARGO_BIN_EXE_kiln")).in_place();
+        let Some(ran) = where_sandboxes_are_refused(&kiln, &["--sandbox-fallback"], *id) else { return };
+        assert_eq!(kiln.text(ran.line()), "built\n");
+        assert!(ran.stderr.contains("without a sandbox, since "), "{}", ran.stderr);
+        assert_eq!(kiln.remains(), [""; 0]);
+    }
 }
 
 #[test]
