@@ -311,3 +311,39 @@ fn s12_an_engine_that_is_killed_leaves_nothing_running_and_nothing_valid() {
     assert_eq!(json[0]["status"], "Built", "{}", ran.stderr);
     assert_eq!(without_temporary_roots(kiln.remains()), [""; 0], "the next engine cleans up");
 }
+
+#[test]
+fn s12_without_a_sandbox_nothing_half_made_stays_in_the_store() {
+    let kiln = kiln().in_place().option("sandbox", "false");
+    let shared = kiln.directory().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
+    let script = format!("mkdir $out; setsid sleep 1000 & touch {}/runs; sleep 1000", shared.display());
+    let child = kiln.start_build(&Recipe::script(&script), &[]);
+    kiln.wait_for(&shared.join("runs"));
+    signal(&child, "INT");
+    Ran::from(child).failed(1);
+    let names = fs::read_dir(kiln.root().join("nix/store")).unwrap();
+    let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.any(|name| name.ends_with("-it")));
+    assert_eq!(kiln.remains(), [""; 0]);
+}
+
+#[test]
+fn s12_d19_an_interrupted_build_is_kept_if_failed_ones_are() {
+    let (kiln, shared) = with_shared(kiln());
+    let recipe = Recipe::script("echo kept > file; echo half > $out; touch /shared/runs; sleep 1000");
+    let child = kiln.start_build(&recipe, &["--keep-failed"]);
+    kiln.wait_for(&shared.join("runs"));
+    signal(&child, "INT");
+    let ran = Ran::from(child);
+    let outer = kiln.root().join("nix/var/nix/builds/nix-build-it.drv-0");
+    let note = format!("note: keeping build directory '{}'", outer.join("build").display());
+    assert!(ran.failed(1).contains(&note), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(outer.join("build/file")).unwrap(), "kept\n");
+    assert_eq!(count(&outer.join("outputs"), ""), 1);
+    assert_eq!(kiln.processes(), [""; 0]);
+    // Kept is kept: the next engine leaves it alone.
+    kiln.build(&Recipe::default().derivation("other", "echo > $out"), &[]).line();
+    assert!(outer.join("build/file").exists());
+}
