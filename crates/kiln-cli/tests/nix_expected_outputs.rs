@@ -9,7 +9,6 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use kiln_testing::{Kiln, NixPeer};
 use serde_json::Value;
@@ -17,6 +16,14 @@ use serde_json::Value;
 /// The builders expect `/bin/sh` to be bash.
 const SANDBOX_PATHS: &str = "/bin/sh=/usr/bin/bash /bin/mkdir=/usr/bin/mkdir /bin/cat=/usr/bin/cat /bin/true=/usr/bin/true \
     /usr /lib /lib64?";
+
+/// The expressions, and the files that they read.
+const EXPRESSIONS: [(&str, &[u8]); 4] = [
+    ("cases.nix", include_bytes!("data/cases/cases.nix")),
+    ("bytes.bin", include_bytes!("data/cases/bytes.bin")),
+    ("fod-rec.sha1", include_bytes!("data/cases/fod-rec.sha1")),
+    ("fod-rec.sha256", include_bytes!("data/cases/fod-rec.sha256")),
+];
 
 /// A line of the table.
 #[derive(Clone, Debug)]
@@ -45,9 +52,11 @@ fn table() -> Vec<Expected> {
 fn instantiated(table: &[Expected]) -> Option<Kiln> {
     let kiln = Kiln::as_used(env!("CARGO_BIN_EXE_kiln")).option("sandbox-paths", SANDBOX_PATHS);
     let nix = NixPeer::find(&kiln.directory().join("peer"))?;
-    let expressions = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/cases/cases.nix");
+    for (name, contents) in EXPRESSIONS {
+        kiln.write(name, contents);
+    }
     let mut command = nix.command_in_root("nix-instantiate", &kiln.root());
-    command.arg(expressions);
+    command.arg(kiln.directory().join(EXPRESSIONS[0].0));
     let attributes: BTreeSet<&str> = table.iter().map(|expected| expected.attribute).collect();
     command.args(attributes.into_iter().flat_map(|attribute| ["-A", attribute]));
     let output = command.output().unwrap();
