@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use kiln_fs::{Directory, Identity, TempRoots};
 
@@ -38,6 +38,17 @@ impl SharedTempRoots {
         let shared = Arc::new(Self(Mutex::new(state)));
         open.insert(identity, Arc::downgrade(&shared));
         Ok(shared)
+    }
+
+    /// Whether all these full paths are known to be kept already. Does not wait for anybody who is adding some: then it is
+    /// not known.
+    pub(crate) fn has_all(&self, paths: impl IntoIterator<Item = String>) -> bool {
+        let state = match self.0.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        paths.into_iter().all(|path| state.added.contains(&path))
     }
 
     /// Keeps full paths from being collected for as long as any store is open on this state directory. May wait for a

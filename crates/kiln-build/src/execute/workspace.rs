@@ -50,9 +50,7 @@ struct Directories {
 }
 
 impl Workspace {
-    pub(crate) fn new(core: &Arc<Core>, slot: Slot, user: Option<BuildUser>, mut locks: PathLocks) -> Self {
-        // Whoever waits for a lock file looks whether it is still one.
-        locks.delete_on_release(true);
+    pub(crate) fn new(core: &Arc<Core>, slot: Slot, user: Option<BuildUser>, locks: PathLocks) -> Self {
         // Counted from here on, so that nobody takes the engine for idle while a build is being given up.
         core.untidy.send_modify(|count| *count += 1);
         let held = Held {

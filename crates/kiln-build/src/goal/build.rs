@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use kiln_derivation::BuildOptions;
 use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Verbosity};
-use kiln_sandbox::{BuildUser, Credentials};
+use kiln_fs::{PathLocks, delete_tree};
+use kiln_sandbox::{BuildUser, Credentials, SandboxError};
 use kiln_schedule::{JobKind, Priority};
-use kiln_store::{blocking, waiting};
+use kiln_store::{LocalStore, blocking, waiting};
 use kiln_store_path::{OutputName, StorePath};
 
 use super::derivation::{GoalError, Target, printed};
@@ -20,7 +21,6 @@ use crate::counters::ExpectedBuild;
 use crate::engine::Core;
 use crate::error::Failure;
 use crate::execute::Workspace;
-use crate::leftovers::delete_leftovers;
 use crate::plan::{BuildPlan, Confined, Facts, PlanError, is_confined, make_plan};
 
 /// How long to wait for a build user before giving up.
@@ -52,27 +52,70 @@ pub(super) async fn build(
     loop {
         let priority = Priority::plain(target.path.name(), target.path.base_name());
         let slot = core.slots.acquire(kind, priority).await;
-        let user = acquire_build_user(core).await?;
         let outputs: BTreeSet<StorePath> = target.outputs.values().cloned().collect();
-        let Some(locks) = core.store.try_lock_paths(outputs.iter().cloned().collect()).await? else {
-            drop((slot, user));
-            wait_for_locks(core, &outputs).await?;
-            if core.valid(target.outputs.values()).await?.len() == target.outputs.len() {
-                return Ok(built(core, &target, BuildResult::new(BuildStatus::AlreadyValid)));
+        match take_turn(core, outputs.clone()).await? {
+            Turn::NoUser => {
+                drop(slot);
+                wait_for_build_user(core).await?;
             }
-            continue;
-        };
-        let workspace = Workspace::new(core, slot, user, locks);
-        let valid = core.valid(&outputs).await?;
-        if valid.len() == outputs.len() {
-            return Ok(built(core, &target, BuildResult::new(BuildStatus::AlreadyValid)));
+            Turn::Locked => {
+                drop(slot);
+                wait_for_locks(core, &outputs).await?;
+                if core.valid(&outputs).await?.len() == outputs.len() {
+                    return Ok(built(core, &target, BuildResult::new(BuildStatus::AlreadyValid)));
+                }
+            }
+            Turn::Valid => return Ok(built(core, &target, BuildResult::new(BuildStatus::AlreadyValid))),
+            Turn::Taken { user, locks, missing } => {
+                let workspace = Workspace::new(core, slot, user, locks);
+                let missing = target.outputs.iter().filter(|(_, path)| missing.contains(*path));
+                let missing = missing.map(|(name, _)| name.clone()).collect();
+                let round = Round { core, target: &target, prepared: &prepared, missing, log: None };
+                return round.run(workspace, expected).await;
+            }
         }
-        delete_leftovers(&core.store, outputs.difference(&valid).cloned().collect()).await?;
-        let missing = target.outputs.iter().filter(|(_, path)| !valid.contains(*path));
-        let missing = missing.map(|(name, _)| name.clone()).collect();
-        let round = Round { core, target: &target, prepared: &prepared, missing };
-        return round.run(workspace, expected).await;
     }
+}
+
+/// What came of trying to begin a build.
+enum Turn {
+    /// All build users are in use.
+    NoUser,
+    /// Somebody else works on an output.
+    Locked,
+    /// Somebody else has made all outputs meanwhile.
+    Valid,
+    /// The build can begin: nothing is at the places of the missing outputs.
+    Taken { user: Option<BuildUser>, locks: PathLocks, missing: BTreeSet<StorePath> },
+}
+
+/// Takes a build user and the locks on the outputs, waiting for neither, and looks what is to be done (D6, B7). All of it on
+/// one thread: to go from one to another costs as much as each of the steps.
+async fn take_turn(core: &Core, outputs: BTreeSet<StorePath>) -> Result<Turn, Failure> {
+    let (store, users) = (core.store.clone(), core.build_users.clone());
+    blocking(move || {
+        let user = match users.map(|users| users.try_acquire()).transpose().map_err(SandboxError::from)? {
+            Some(None) => return Ok(Turn::NoUser),
+            user => user.flatten(),
+        };
+        let names = outputs.iter().map(LocalStore::component).collect::<Result<Vec<_>, _>>()?;
+        let Some(mut locks) = PathLocks::try_acquire(store.directory(), names)? else {
+            return Ok(Turn::Locked);
+        };
+        // Whoever waits for a lock file looks whether it is still one.
+        locks.delete_on_release(true);
+        let all: Vec<StorePath> = outputs.iter().cloned().collect();
+        let valid = store.valid_among_blocking(&all)?;
+        let missing: BTreeSet<StorePath> = outputs.difference(&valid).cloned().collect();
+        if missing.is_empty() {
+            return Ok(Turn::Valid);
+        }
+        for path in &missing {
+            delete_tree(store.directory(), &LocalStore::component(path)?)?;
+        }
+        Ok(Turn::Taken { user, locks, missing })
+    })
+    .await
 }
 
 /// Where a build takes place, and as whom.
@@ -168,22 +211,17 @@ async fn sandbox_closure(core: &Core) -> Result<BTreeSet<StorePath>, Failure> {
     }
 }
 
-/// A build user, if builds have users of their own (B7). Waits while all are in use.
-async fn acquire_build_user(core: &Core) -> Result<Option<BuildUser>, Failure> {
-    let Some(users) = core.build_users.clone() else { return Ok(None) };
-    let users_again = users.clone();
-    let free = blocking(move || users.try_acquire()).await.map_err(kiln_sandbox::SandboxError::from)?;
-    if free.is_some() {
-        return Ok(free);
-    }
+/// Waits until a build user is free (B7), on a thread, without holding anything.
+async fn wait_for_build_user(core: &Core) -> Result<(), Failure> {
+    let Some(users) = core.build_users.clone() else { return Ok(()) };
     let _waiting = core.events.start_with_text(
         ActivityId::NONE,
         Verbosity::Warn,
         Activity::BuildWaiting { resolved: None },
         "waiting for a free build user ID",
     );
-    let user = waiting(move || users_again.acquire(PATIENCE_FOR_A_USER)).await;
-    Ok(Some(user.map_err(kiln_sandbox::SandboxError::from)?))
+    waiting(move || users.acquire(PATIENCE_FOR_A_USER).map(drop)).await.map_err(SandboxError::from)?;
+    Ok(())
 }
 
 /// Waits until nobody else holds the locks (S6), on a thread, without holding anything.

@@ -11,6 +11,7 @@ use kiln_sandbox::{ExitStatus, Network, SetupError, SetupStage};
 use kiln_settings::FodNetwork;
 use kiln_store_path::OutputName;
 use rustix::io::Errno;
+use tokio::task::JoinHandle;
 
 use super::build::{Place, Prepared, built};
 use super::derivation::{GoalError, Target};
@@ -36,6 +37,8 @@ pub(super) struct Round<'a> {
     pub(super) target: &'a Target,
     pub(super) prepared: &'a Prepared,
     pub(super) missing: BTreeSet<OutputName>,
+    /// The log of the builder that ran last, while it is being stored.
+    pub(super) log: Option<JoinHandle<()>>,
 }
 
 /// Why a builder did not end well.
@@ -53,7 +56,7 @@ impl<E: Into<Failure>> From<E> for Stopped {
 
 impl Round<'_> {
     pub(super) async fn run(
-        self,
+        mut self,
         mut workspace: Workspace,
         mut expected: ExpectedBuild,
     ) -> Result<Outcome, GoalError> {
@@ -61,6 +64,7 @@ impl Round<'_> {
         let mut result =
             BuildResult { times_built: 1, start_time: now(), ..BuildResult::new(BuildStatus::Built) };
         let ended = self.make_outputs(&mut workspace, &mut result).await;
+        self.log_is_stored().await;
         result.stop_time = now();
         expected.end(ended.is_ok());
         match ended {
@@ -76,7 +80,11 @@ impl Round<'_> {
 
     /// Runs the builder, and makes valid what it made. Where the machine refuses a sandbox and the user accepts that, it
     /// runs without one (X2).
-    async fn make_outputs(&self, workspace: &mut Workspace, result: &mut BuildResult) -> Result<(), Failure> {
+    async fn make_outputs(
+        &mut self,
+        workspace: &mut Workspace,
+        result: &mut BuildResult,
+    ) -> Result<(), Failure> {
         let core = self.core;
         let confined = self.prepared.confined;
         let plan = self.plan(workspace, confined).await?;
@@ -151,6 +159,14 @@ impl Round<'_> {
         }
     }
 
+    /// Waits until the log of the last builder is stored; it has its place to itself.
+    async fn log_is_stored(&mut self) {
+        if let Some(log) = self.log.take() {
+            // What there is to say of it has been said.
+            let _ = log.await;
+        }
+    }
+
     fn activity(&self) -> ActivityGuard {
         let derivation = self.core.store_dir().print(&self.target.path);
         self.core.events.start(
@@ -162,7 +178,7 @@ impl Round<'_> {
 
     /// Runs the builder, and judges its end.
     async fn execute(
-        &self,
+        &mut self,
         plan: &BuildPlan,
         workspace: &mut Workspace,
         result: &mut BuildResult,
@@ -171,7 +187,9 @@ impl Round<'_> {
         let log_path = core.store.log_path(&self.target.path, false);
         let mut log = BuilderLog::new(&core.settings, self.activity(), log_path);
         let execution = workspace.run(&plan.launch, plan.limits, |bytes| log.write(bytes)).await;
-        let log = log.finish().await;
+        let log = log.finish();
+        self.log_is_stored().await;
+        self.log = log.stored;
         let Execution { exit, isolation, exceeded } = match execution {
             Ok(execution) => execution,
             Err(SuperviseError::Setup(error)) if is_refusal(&error) => return Err(Stopped::Refused(error)),

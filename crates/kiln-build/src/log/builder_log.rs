@@ -7,6 +7,7 @@ use kiln_events::{
     Verbosity,
 };
 use kiln_settings::Settings;
+use tokio::task::JoinHandle;
 
 use super::file::LogFile;
 
@@ -32,7 +33,10 @@ struct Told {
 /// What is left of a log.
 #[derive(Debug)]
 pub(crate) struct LogEnd {
+    /// The last lines.
     pub(crate) tail: Vec<Text>,
+    /// Ends when the log is stored.
+    pub(crate) stored: Option<JoinHandle<()>>,
 }
 
 impl BuilderLog {
@@ -55,15 +59,19 @@ impl BuilderLog {
         self.lines.push(bytes, |line| self.told.line(line));
     }
 
-    /// Ends the log and waits until it is stored. That it can't be is said, and no reason to fail a build.
-    pub(crate) async fn finish(mut self) -> LogEnd {
+    /// Ends the log, which is then stored while the build goes on. That it can't be is said, and no reason to fail a build.
+    pub(crate) fn finish(mut self) -> LogEnd {
         self.lines.finish(|line| self.told.line(line));
-        if let Some(file) = self.file
-            && let Err(error) = file.finish().await
-        {
-            self.told.activity.sender().warn(format!("the build log cannot be stored: {error}"));
-        }
-        LogEnd { tail: self.told.tail.lines().cloned().collect() }
+        let tail = self.told.tail.lines().cloned().collect();
+        let events = self.told.activity.sender().clone();
+        let stored = self.file.map(|file| {
+            tokio::spawn(async move {
+                if let Err(error) = file.finish().await {
+                    events.warn(format!("the build log cannot be stored: {error}"));
+                }
+            })
+        });
+        LogEnd { tail, stored }
     }
 }
 

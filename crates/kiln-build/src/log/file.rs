@@ -26,6 +26,10 @@ const BLOCK: usize = 900_000;
 /// Blocks held in memory until they are compressed.
 const BLOCKS_IN_MEMORY: usize = 16;
 
+/// What bzip2 makes of nothing: its magic, the mark of a stream's end, and a checksum of 0. Most builders of a large graph
+/// print nothing, and an encoder costs more than all else that is done for such a log.
+const EMPTY_STREAM: [u8; 14] = *b"BZh9\x17\x72\x45\x38\x50\x90\0\0\0\0";
+
 /// A log that is being written.
 #[derive(Debug)]
 pub(crate) struct LogFile {
@@ -168,6 +172,9 @@ async fn append(mut file: File, bytes: Vec<u8>) -> io::Result<File> {
 fn encode(block: Vec<u8>, compress: bool) -> io::Result<Vec<u8>> {
     if !compress {
         return Ok(block);
+    }
+    if block.is_empty() {
+        return Ok(EMPTY_STREAM.to_vec());
     }
     let mut encoder = BzEncoder::new(Vec::with_capacity(block.len() / 4 + 64), level_for(block.len()));
     encoder.write_all(&block)?;

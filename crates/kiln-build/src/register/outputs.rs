@@ -9,7 +9,7 @@ use kiln_events::BuildStatus;
 use kiln_fs::{Component, Directory, rename_new};
 use kiln_hash::Hash;
 use kiln_narinfo::PathInfo;
-use kiln_store::blocking;
+use kiln_store::{LocalStore, blocking};
 use kiln_store_path::{ContentAddress, OutputName, StorePath};
 
 use super::checks::{Infos, check_output, needs_closure};
@@ -177,11 +177,14 @@ async fn keep_mismatched(
     let mut locks = core.store.lock_paths(vec![path.clone()], |_| {}).await?;
     if !core.store.is_valid(&path).await? {
         delete_leftovers(&core.store, BTreeSet::from([path.clone()])).await?;
-        let from = (output.directory, output.path);
         info.path = path;
         core.sign(&mut info)?;
-        move_into_store(core, from.0, from.1, info.path.clone()).await?;
-        core.store.register_valid_paths(vec![info]).await?;
+        let store = core.store.clone();
+        blocking(move || {
+            move_into_store(&store, &output.directory, &output.path, &info.path)?;
+            Ok::<_, Failure>(store.register_blocking(vec![info])?)
+        })
+        .await?;
     }
     locks.delete_on_release(true);
     Ok(())
@@ -219,19 +222,19 @@ async fn check(
 /// Moves the outputs to their places and registers them together. If that fails, nothing of them stays.
 async fn publish(core: Arc<Core>, infos: Vec<PathInfo>, collected: Vec<Collected>) -> Result<(), Failure> {
     let paths: BTreeSet<StorePath> = infos.iter().map(|info| info.path.clone()).collect();
-    let published = async {
+    let store = core.store.clone();
+    let published = blocking(move || {
         for output in collected {
-            let path = output.path.clone();
-            move_into_store(&core, output.directory, output.path, path).await?;
+            move_into_store(&store, &output.directory, &output.path, &output.path)?;
         }
-        core.store.register_valid_paths(infos).await.map_err(|error| match error {
+        store.register_blocking(infos).map_err(|error| match error {
             kiln_store::Error::Database(cycle @ kiln_database::Error::Cycle { .. }) => {
                 rejected(cycle.to_string())
             }
             error => error.into(),
         })
-    };
-    let published = published.await;
+    })
+    .await;
     if published.is_err() {
         delete_leftovers(&core.store, paths).await?;
     }
@@ -239,20 +242,16 @@ async fn publish(core: Arc<Core>, infos: Vec<PathInfo>, collected: Vec<Collected
 }
 
 /// Moves a tree from the directory that the builder made it in to its place in the store, if it isn't there already.
-async fn move_into_store(
-    core: &Core,
-    from: Directory,
-    from_name: StorePath,
-    to_name: StorePath,
+fn move_into_store(
+    store: &LocalStore,
+    from: &Directory,
+    from_name: &StorePath,
+    to_name: &StorePath,
 ) -> Result<(), Failure> {
-    let real_dir = core.real_dir().to_path_buf();
-    if from.path() == real_dir && from_name == to_name {
+    let to = store.directory();
+    if from.path() == to.path() && from_name == to_name {
         return Ok(());
     }
-    blocking(move || {
-        let (old, new) = (Component::new(from_name.base_name())?, Component::new(to_name.base_name())?);
-        rename_new((&from, &old), (&Directory::open(real_dir)?, &new))
-    })
-    .await?;
-    Ok(())
+    let (old, new) = (Component::new(from_name.base_name())?, Component::new(to_name.base_name())?);
+    Ok(rename_new((from, &old), (to, &new))?)
 }

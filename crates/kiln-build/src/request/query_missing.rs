@@ -29,7 +29,7 @@ enum Step {
 }
 
 impl Engine {
-    /// Finds out what the targets need, without doing any of it.
+    /// Finds out what the targets need, without doing any of it. What it finds is spared by collectors from then on.
     ///
     /// # Errors
     /// The store cannot be asked.
@@ -38,6 +38,7 @@ impl Engine {
         let mut unknown = BTreeSet::new();
         let mut seen: HashSet<StorePath> = HashSet::new();
         let mut steps = Vec::new();
+        let mut spared = Vec::new();
         for target in targets.iter().rev() {
             match target {
                 DerivedPath::Built { derivation, outputs } => {
@@ -59,6 +60,9 @@ impl Engine {
                     }
                     seen.insert(path.clone());
                     let derivation = self.core.store.read_derivation(&path).await?;
+                    spared.push(path.clone());
+                    spared.extend(derivation.known_output_paths().map(|(_, path)| path.clone()));
+                    spared.extend(derivation.input_sources.iter().cloned());
                     steps.push(Step::Leave(path));
                     let valid = self.core.valid(&derivation.input_sources).await?;
                     unknown.extend(derivation.input_sources.difference(&valid).cloned());
@@ -69,6 +73,7 @@ impl Engine {
                 }
             }
         }
+        self.core.store.add_temp_roots(spared).await?;
         missing.unknown = unknown.into_iter().collect();
         Ok(missing)
     }

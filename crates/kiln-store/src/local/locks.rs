@@ -8,6 +8,7 @@ use kiln_store_path::StorePath;
 use crate::blocking::waiting;
 use crate::error::{Error, Result};
 use crate::local::LocalStore;
+use crate::temp_roots::SharedTempRoots;
 
 impl LocalStore {
     /// Locks paths against all other processes, and against others in this one; waits for those that are locked already.
@@ -52,6 +53,10 @@ impl LocalStore {
     /// # Errors
     /// The file of temporary roots cannot be written.
     pub async fn add_temp_roots(&self, paths: Vec<StorePath>) -> Result<()> {
+        let known = |roots: &SharedTempRoots| roots.has_all(paths.iter().map(|path| self.print(path)));
+        if self.0.temp_roots.as_deref().is_none_or(known) {
+            return Ok(());
+        }
         let store = self.clone();
         // A collector may take its time to answer.
         waiting(move || store.add_temp_roots_blocking(&paths)).await

@@ -71,7 +71,15 @@ impl LocalStore {
     /// # Errors
     /// The database cannot be read.
     pub async fn valid_among(&self, paths: Vec<StorePath>) -> Result<BTreeSet<StorePath>> {
-        Ok(self.work(move |store| store.0.database.reader()?.valid_among(&paths)).await?)
+        self.work(move |store| store.valid_among_blocking(&paths)).await
+    }
+
+    /// Like [`valid_among`](Self::valid_among), for code that may block.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn valid_among_blocking(&self, paths: &[StorePath]) -> Result<BTreeSet<StorePath>> {
+        Ok(self.0.database.reader()?.valid_among(paths)?)
     }
 
     /// The valid paths that refer to a path.
