@@ -107,7 +107,8 @@ pub enum Automatic {
 
 impl Automatic {
     /// Looks where this process can write: the local store if it can be written to; else the daemon if it is there;
-    /// else, if there is no store at all and the environment names none, the user's own one.
+    /// else, unless the environment names a store, the user's own one. (Real Nix takes the local store, and fails, where
+    /// there is one that the user cannot write to and no daemon.)
     ///
     /// # Errors
     /// As [`Locations::resolve`].
@@ -126,7 +127,7 @@ impl Automatic {
         let is_named = ["NIX_STORE_DIR", "NIX_STATE_DIR"].iter().any(|name| environment(name).is_some());
         let is_root = rustix::process::geteuid().is_root();
         match Locations::root_of_user(environment) {
-            Some(root) if !local.state_dir.exists() && !is_root && !is_named => {
+            Some(root) if !is_root && !is_named => {
                 let url = LocalStoreUrl { root: Some(root), ..LocalStoreUrl::default() };
                 Locations::resolve(&url, environment).map(Self::OfUser)
             }
