@@ -195,7 +195,7 @@ settings! {
     "filter-syscalls" [] filter_syscalls: bool = |_| true, System,
         "On Linux, refuse system calls to builders that a build should not make. Turning this off makes every local user as good as root.";
     "fod-network" [] fod_network: FodNetwork = |_| FodNetwork::Auto, Trusted,
-        "The network of fixed-output derivations: `isolated` is one of their own (needs the helper `pasta`), `host` is the machine's, `auto` is one of their own where possible and otherwise the machine's with a warning.";
+        "The network of fixed-output derivations: `host` is the machine's, `auto` is one of their own where possible and otherwise the machine's with a warning, `isolated` is one of their own or none. This version cannot give them one of their own: `auto` always warns, and `isolated` fails.";
     "fsync-metadata" [] fsync_metadata: bool = |_| true, System,
         "Make sure that the database is on the disk before going on.";
     "fsync-store-paths" [] fsync_store_paths: bool = |_| false, System,
