@@ -25,6 +25,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("kiln-events", Layer::Pure),
     ("kiln-sys", Layer::System),
     ("kiln-fs", Layer::System),
+    ("kiln-diff", Layer::System),
     ("kiln-database", Layer::System),
     ("kiln-sandbox", Layer::System),
     ("kiln-store", Layer::Service),
