@@ -27,6 +27,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("kiln-fs", Layer::System),
     ("kiln-diff", Layer::System),
     ("kiln-database", Layer::System),
+    ("kiln-builtins", Layer::System),
     ("kiln-sandbox", Layer::System),
     ("kiln-store", Layer::Service),
     ("kiln-build", Layer::Service),
