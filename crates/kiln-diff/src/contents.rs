@@ -120,14 +120,14 @@ pub(crate) fn fill(contents: &dyn Contents, offset: u64, buffer: &mut [u8]) -> i
     Ok(filled)
 }
 
-/// Two windows, through which contents of any size are read.
+/// Two windows, through which contents of any size are read. They become as large as they have to be, once.
 pub(crate) struct Windows(Pair<Vec<u8>>);
 
 const WINDOW: usize = 64 << 10;
 
 impl Windows {
     pub(crate) fn new() -> Self {
-        Self(Pair::new(vec![0; WINDOW], vec![0; WINDOW]))
+        Self(Pair::default())
     }
 
     /// Moves both windows to `offset`; they show up to `most` bytes.
@@ -150,7 +150,10 @@ impl Windows {
 }
 
 /// Anything less than `most` bytes means that a file isn't as long any more as it was.
-fn show<'a>(of: &dyn Contents, offset: u64, most: usize, window: &'a mut [u8]) -> io::Result<&'a [u8]> {
+fn show<'a>(of: &dyn Contents, offset: u64, most: usize, window: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+    if window.len() < most {
+        window.resize(most, 0);
+    }
     let window = window.get_mut(..most).unwrap_or_default();
     if fill(of, offset, window)? == most { Ok(window) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

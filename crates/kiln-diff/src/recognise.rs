@@ -29,8 +29,12 @@ use std::io;
 /// How deep formats in formats are looked into: a section in an object in an archive in an archive.
 const MAX_DEPTH: usize = 4;
 
-/// Small files may be read so often.
+/// Small files may be read so often, and a little more.
 const TIMES_READ: u64 = 4;
+const SMALL: u64 = 64 << 10;
+
+/// The header of a part has no fewer bytes in any format, so there can't be more parts than that.
+const SMALLEST_PART: u64 = 40;
 
 /// Something whose contents differ.
 struct Subject<'a> {
@@ -41,6 +45,8 @@ struct Subject<'a> {
     contents: Pair<Extract<'a>>,
     /// Offset of the first difference.
     first: u64,
+    /// How many formats it is in.
+    depth: usize,
 }
 
 /// What is to be done.
@@ -76,15 +82,18 @@ pub(crate) fn examine(
     windows: &mut Windows,
 ) -> (Vec<Finding>, u64) {
     let size = contents.a.length().saturating_add(contents.b.length());
-    let left = limits.bytes_examined.min(size.saturating_mul(TIMES_READ));
+    let left = limits.bytes_examined.min(size.saturating_mul(TIMES_READ).saturating_add(SMALL));
     let mut reading = Reading { limits, windows, left };
     let (mut findings, mut omitted) = (Vec::new(), 0);
     let contents = contents.map(Extract::all);
-    let mut steps = vec![Step::Examine(Subject { path: Vec::new(), name: name.to_vec(), contents, first })];
+    let subject = Subject { path: Vec::new(), name: name.to_vec(), contents, first, depth: 0 };
+    let mut steps = vec![Step::Examine(subject)];
     while let Some(step) = steps.pop() {
         match step {
             Step::Tell(finding) if findings.len() < limits.findings => findings.push(finding),
             Step::Tell(_) => omitted += 1,
+            // Nothing found there would be told.
+            Step::Examine(_) if findings.len() >= limits.findings => {}
             Step::Examine(subject) => {
                 let next = look_into(&subject, &mut reading).unwrap_or_else(|_| vec![subject.not_examined()]);
                 steps.extend(next.into_iter().rev());
@@ -96,8 +105,10 @@ pub(crate) fn examine(
 
 /// The steps that follow from one subject, in order.
 fn look_into<'a>(subject: &Subject<'a>, reading: &mut Reading<'_>) -> io::Result<Vec<Step<'a>>> {
-    if subject.path.len() < MAX_DEPTH
-        && let Some(layouts) = layout::read(&subject.name, subject.contents, reading.limits.parts)?
+    let longest = subject.contents.a.length().max(subject.contents.b.length());
+    let most = usize::try_from(longest / SMALLEST_PART).unwrap_or(usize::MAX).saturating_add(2);
+    if subject.depth < MAX_DEPTH
+        && let Some(layouts) = layout::read(&subject.name, subject.contents, most.min(reading.limits.parts))?
     {
         let steps = parts::compare_parts(subject, &layouts, reading)?;
         if !steps.is_empty() {

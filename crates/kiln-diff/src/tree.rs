@@ -172,8 +172,8 @@ impl Comparer<'_> {
             self.add(Change::Type { nodes });
             return None;
         }
-        // What is one and the same, as in a store whose files are shared, is the same.
-        if statuses.map(|status| status.identity).are_equal() && nodes.a != NodeKind::Directory {
+        // What is one and the same on both sides, as in a store whose files are shared, doesn't differ.
+        if statuses.map(|status| status.identity).are_equal() {
             self.report.totals.compared += 1;
             return None;
         }

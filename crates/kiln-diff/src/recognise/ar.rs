@@ -14,7 +14,7 @@ pub(super) const THIN_MAGIC: &[u8] = b"!<thin>\n";
 
 const HEADER: u64 = 60;
 /// The most bytes of a long name.
-const MAX_NAME: u64 = 4096;
+const MAX_NAME: u64 = 1024;
 
 pub(super) fn layout(contents: &Extract<'_>, most: usize) -> io::Result<Layout> {
     let thin = contents.bytes(0, THIN_MAGIC.len())? == THIN_MAGIC;

@@ -14,7 +14,7 @@ const MAX_NAMES: usize = 1 << 20;
 /// The most bytes of one name.
 const MAX_NAME: usize = 256;
 /// The most bytes of a section whose contents are told as a field.
-const MAX_TOLD: u64 = 4096;
+const MAX_TOLD: u64 = 1024;
 
 /// A section without bytes in the file.
 const NO_BITS: u32 = 8;
@@ -25,16 +25,22 @@ pub(super) fn layout(contents: &Extract<'_>, most: usize) -> io::Result<Layout> 
     let mut layout = Layout::new(Format::Elf);
     let start = contents.bytes(0, 64)?;
     let Some(header) = Header::read(&start) else { return Ok(layout) };
+    layout.complete = header.sections_at == 0 || add_sections(&header, contents, &mut layout, most)?;
     for (name, start, length) in header.tables() {
         let part = Part { start, length, opaque: true, ..Part::named(name) };
-        if !layout.add(part, most) {
-            return Ok(layout);
-        }
+        layout.complete &= layout.add(part, most);
     }
-    let Some(first) = header.section(contents, 0)? else {
-        layout.complete = header.sections_at == 0;
-        return Ok(layout);
-    };
+    Ok(layout)
+}
+
+/// Adds all sections but the first, which is none. Returns whether these are all.
+fn add_sections(
+    header: &Header,
+    contents: &Extract<'_>,
+    layout: &mut Layout,
+    most: usize,
+) -> io::Result<bool> {
+    let Some(first) = header.section(contents, 0)? else { return Ok(false) };
     let count = if header.sections == 0 { first.size } else { header.sections.into() };
     let names = if header.names == EXTENDED { first.link } else { header.names.into() };
     let names = match header.section(contents, names.into())? {
@@ -42,18 +48,17 @@ pub(super) fn layout(contents: &Extract<'_>, most: usize) -> io::Result<Layout> 
         None => Vec::new(),
     };
     for index in 1..count {
-        let Some(section) = header.section(contents, index)? else { return Ok(layout) };
+        let Some(section) = header.section(contents, index)? else { return Ok(false) };
         let mut part = Part::named(name_of(&names, section.name));
         if section.kind != NO_BITS {
             (part.start, part.length) = (section.offset, section.size);
             tell(&contents.part(section.offset, section.size), header.endian, &mut part)?;
         }
         if !layout.add(part, most) {
-            return Ok(layout);
+            return Ok(false);
         }
     }
-    layout.complete = true;
-    Ok(layout)
+    Ok(true)
 }
 
 /// Where things are, by the file's header.
@@ -121,8 +126,10 @@ impl Header {
     fn section(&self, contents: &Extract<'_>, index: u64) -> io::Result<Option<Section>> {
         let place = index.checked_mul(self.section_size.into());
         let place = place.and_then(|place| self.sections_at.checked_add(place));
-        let Some(place) = place.filter(|_| self.sections_at != 0) else { return Ok(None) };
-        let bytes = contents.bytes(place, if self.is_64 { 64 } else { 40 })?;
+        let length = if self.is_64 { 64 } else { 40 };
+        let is_wide = usize::from(self.section_size) >= length;
+        let Some(place) = place.filter(|_| is_wide) else { return Ok(None) };
+        let bytes = contents.bytes(place, length)?;
         let word = |at_64, at_32| {
             if self.is_64 {
                 self.endian.u64(&bytes, at_64)

@@ -124,7 +124,13 @@ fn compare_part<'a>(
         && !parts.b.opaque
     {
         let name = parts.a.name.as_ref().map(|name| name.0.clone()).unwrap_or_default();
-        steps.push(Step::Examine(Subject { path, name, contents: extracts, first }));
+        steps.push(Step::Examine(Subject {
+            path,
+            name,
+            contents: extracts,
+            first,
+            depth: subject.depth + 1,
+        }));
     }
     Ok(matches!(contents, PartContents::NotCompared { .. }))
 }

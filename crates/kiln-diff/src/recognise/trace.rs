@@ -6,37 +6,38 @@ use crate::byte_string::ByteString;
 use crate::pair::Pair;
 use crate::report::content::Trace;
 use kiln_hash::encoding::is_nix32_digit;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// Digits of the hash in a store path.
 const STORE_HASH: usize = 32;
 
-/// The fewest digits that are taken for a hash or something random.
-const FEWEST_HEXADECIMAL: usize = 12;
+/// How many digits are taken for a hash or something random.
+const HEXADECIMAL: RangeInclusive<usize> = 12..=128;
 
 /// Directories that builds run in, or put what is temporary.
 const BUILD_DIRECTORIES: &[&[u8]] =
     &[b"/build/", b"/tmp/", b"/private/tmp/", b"/var/tmp/", b"/var/folders/", b"/nix/var/nix/builds/"];
 
+/// Finds the places of something in texts that are the same before a place and differ there.
+type Find = fn(Pair<&[u8]>, usize) -> Option<Pair<Range<usize>>>;
+
+/// What is recognised, the surest first.
+const ALL: [(Trace, Find); 5] = [
+    (Trace::StorePath, store_paths),
+    (Trace::Uuid, uuids),
+    (Trace::Timestamp, timestamp::timestamps),
+    (Trace::BuildPath, build_paths),
+    (Trace::Hexadecimal, hexadecimals),
+];
+
 /// What is recognised in two texts, without ends of lines, that are the same before `at` and differ there.
 pub(super) fn trace(texts: Pair<&[u8]>, at: usize) -> Option<(Trace, Pair<ByteString>)> {
-    let found = |trace, ranges: Pair<Range<usize>>| {
-        let values = Pair::new(texts.a.get(ranges.a)?, texts.b.get(ranges.b)?);
-        Some((trace, values.map(ByteString::from)))
-    };
-    if let Some(ranges) = store_paths(texts, at) {
-        return found(Trace::StorePath, ranges);
-    }
-    if let Some(ranges) = uuids(texts, at) {
-        return found(Trace::Uuid, ranges);
-    }
-    if let Some(ranges) = timestamp::timestamps(texts, at) {
-        return found(Trace::Timestamp, ranges);
-    }
-    if let Some(ranges) = build_paths(texts, at) {
-        return found(Trace::BuildPath, ranges);
-    }
-    found(Trace::Hexadecimal, hexadecimals(texts, at)?)
+    ALL.iter().find_map(|(trace, find)| {
+        let places = find(texts, at)?;
+        let values = Pair::new(texts.a.get(places.a)?, texts.b.get(places.b)?);
+        // What ends where the difference begins isn't it.
+        (!values.are_equal()).then(|| (*trace, values.map(ByteString::from)))
+    })
 }
 
 /// The stretch around `at` of bytes that are `wanted`.
@@ -104,13 +105,13 @@ fn build_paths(texts: Pair<&[u8]>, at: usize) -> Option<Pair<Range<usize>>> {
 }
 
 fn hexadecimals(texts: Pair<&[u8]>, at: usize) -> Option<Pair<Range<usize>>> {
-    let words = texts.map(|text| stretch(text, at, |byte| byte.is_ascii_hexdigit()));
-    let has_letter = |text: &[u8], word: Range<usize>| {
-        text.get(word).is_some_and(|word| word.iter().any(u8::is_ascii_alphabetic))
-    };
-    let is_long = words.a.len() >= FEWEST_HEXADECIMAL && words.are_equal();
-    let is_hexadecimal = has_letter(texts.a, words.a.clone()) || has_letter(texts.b, words.b.clone());
-    (is_long && is_hexadecimal).then_some(words)
+    let places = texts.map(|text| stretch(text, at, |byte| byte.is_ascii_hexdigit()));
+    let words = Pair::new(texts.a.get(places.a.clone())?, texts.b.get(places.b.clone())?);
+    let any = |word: &[u8], is_wanted: fn(&u8) -> bool| word.iter().any(is_wanted);
+    let digits = words.map(|word| any(word, u8::is_ascii_digit));
+    let letters = words.map(|word| any(word, u8::is_ascii_alphabetic));
+    let is_hexadecimal = digits.a && digits.b && (letters.a || letters.b);
+    (places.are_equal() && HEXADECIMAL.contains(&places.a.len()) && is_hexadecimal).then_some(places)
 }
 
 #[cfg(test)]
@@ -154,6 +155,9 @@ mod tests {
             ("deadbeef01234", "deadbeef0123"),
             ("some words", "some wards"),
             ("123456789012345", "123456789012346"),
+            ("deadbeef0123-a", "deadbeef0123-b"),
+            ("aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"),
+            ("123e4567-e89b-12d3-a456-426614174000 a", "123e4567-e89b-12d3-a456-426614174000 b"),
             ("", "x"),
         ] {
             assert_eq!(found(a, b), None, "{a} {b}");

@@ -20,6 +20,9 @@ const MAX_END: usize = END + 0xffff;
 const DIRECTORY_HEADER: u64 = 46;
 const LOCAL_HEADER: u64 = 30;
 
+/// The most bytes of extra fields that are read.
+const MAX_EXTRA: usize = 1024;
+
 /// The extra field with a time in seconds since 1970.
 const EXTRA_TIME: u16 = 0x5455;
 
@@ -30,7 +33,8 @@ pub(super) fn layout(contents: &Extract<'_>, most: usize) -> io::Result<Layout> 
         let header = contents.bytes(offset, DIRECTORY_HEADER as usize)?;
         let Some(entry) = Entry::read(&header) else { return Ok(layout) };
         let name = contents.bytes(offset + DIRECTORY_HEADER, entry.name)?;
-        let extra = contents.bytes(offset + DIRECTORY_HEADER + entry.name as u64, entry.extra)?;
+        let extra =
+            contents.bytes(offset + DIRECTORY_HEADER + entry.name as u64, entry.extra.min(MAX_EXTRA))?;
         let Some(local) = Local::read(contents, entry.offset)? else { return Ok(layout) };
         let mut part = Part::named(ByteString(name));
         part.start = local.contents;
@@ -131,6 +135,6 @@ impl Local {
         let Some((name, extra)) = lengths.filter(|_| header.starts_with(MAGIC)) else { return Ok(None) };
         let start = offset + LOCAL_HEADER + u64::from(name);
         let contents = start + u64::from(extra);
-        Ok(Some(Self { extra: archive.bytes(start, extra.into())?, contents }))
+        Ok(Some(Self { extra: archive.bytes(start, MAX_EXTRA.min(extra.into()))?, contents }))
     }
 }

@@ -40,7 +40,7 @@ pub struct ContentDifference {
     pub context: Context,
     /// What was recognised.
     pub findings: Vec<Finding>,
-    /// How many more findings there were.
+    /// How many more findings there were, not counting what looking into these would have found.
     pub findings_omitted: u64,
 }
 

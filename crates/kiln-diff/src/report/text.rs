@@ -10,6 +10,9 @@ use std::fmt::{self, Display, Formatter};
 /// Width of what a difference is, so that paths are below each other.
 const KIND: usize = 12;
 
+/// Where what belongs to a difference begins.
+const INDENT: usize = KIND + 4;
+
 /// Bytes in a line of context.
 const LINE: usize = 16;
 
@@ -69,7 +72,7 @@ impl Display for Difference {
             Change::Executable { executable } => {
                 writeln!(f, "{} only", if executable.a { "in A" } else { "in B" })
             }
-            Change::Target { targets } => writeln!(f, "{}", sides(targets)),
+            Change::Target { targets } => writeln!(f, "{}", quoted(targets)),
             Change::Contents(contents) => contents.fmt(f),
             Change::NotCompared { obstacle } => writeln!(f, "{obstacle}"),
         }
@@ -98,34 +101,44 @@ impl Display for ContentDifference {
         }
         write!(f, "; first difference at {first} ({first:#x})")?;
         if self.differing_bytes > 0 {
-            let differing = counted(self.differing_bytes, "byte differs", "bytes differ");
-            write!(f, "; {differing}, in {}", counted(self.regions, "place", "places"))?;
+            write!(f, "; {}", counted(self.differing_bytes, "byte differs", "bytes differ"))?;
+        }
+        if self.regions > 1 {
+            write!(f, " in {} places", self.regions)?;
         }
         if self.not_compared > 0 {
             write!(f, "; the last {} not compared", counted(self.not_compared, "byte", "bytes"))?;
         }
         writeln!(f)?;
-        self.context.fmt(f)?;
+        // Lines of text tell as much, in fewer signs.
+        let is_line = |finding: &Finding| matches!(finding.observation, Observation::Line { .. });
+        if !self.findings.iter().any(|finding| finding.path.is_empty() && is_line(finding)) {
+            self.context.fmt(f)?;
+        }
         for finding in &self.findings {
-            writeln!(f, "{:KIND$}    {finding}", "")?;
+            writeln!(f, "{:INDENT$}{finding}", "")?;
         }
         if self.findings_omitted > 0 {
             let more = counted(self.findings_omitted, "more finding", "more findings");
-            writeln!(f, "{:KIND$}    {more} not shown", "")?;
+            writeln!(f, "{:INDENT$}{more} not shown", "")?;
         }
         Ok(())
     }
 }
 
+/// Only the lines that differ.
 impl Display for Context {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for (side, bytes) in [(Side::A, &self.a), (Side::B, &self.b)] {
-            for (index, line) in bytes.chunks(LINE).enumerate() {
+        let lines = Pair::new(&self.a, &self.b).map(|bytes| bytes.chunks(LINE).collect::<Vec<_>>());
+        for (side, these, others) in [(Side::A, &lines.a, &lines.b), (Side::B, &lines.b, &lines.a)] {
+            for (index, line) in
+                these.iter().enumerate().filter(|(index, line)| others.get(*index) != Some(*line))
+            {
                 let offset = self.offset + (index * LINE) as u64;
                 let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
                 let shown: String = line.iter().map(|byte| printable(*byte)).collect();
                 let (hex, width) = (hex.join(" "), 3 * LINE - 1);
-                writeln!(f, "{:KIND$}    {side} {offset:08x}  {hex:width$}  |{shown}|", "")?;
+                writeln!(f, "{:INDENT$}{side} {offset:08x}  {hex:width$}  |{shown}|", "")?;
             }
         }
         Ok(())
@@ -151,11 +164,14 @@ impl Display for Finding {
             Observation::PartsReordered { format } => {
                 write!(f, "{place}the {format} {}s have another order", format.part().trim_end())
             }
-            Observation::Line { number, lines } => write!(f, "{place}line {number}: {}", sides(lines)),
+            Observation::Line { number, lines } => {
+                writeln!(f, "{place}line {number} in A: {}", lines.a)?;
+                write!(f, "{:INDENT$}{place}line {number} in B: {}", "", lines.b)
+            }
             Observation::LinesReordered { lines } => {
                 write!(f, "{place}the same {} in another order", counted(*lines, "line", "lines"))
             }
-            Observation::Trace { trace, values } => write!(f, "{place}{trace}: {}", sides(values)),
+            Observation::Trace { trace, values } => write!(f, "{place}{trace} {}", quoted(values)),
             Observation::NotExamined => write!(f, "{place}not wholly examined"),
         }
     }
@@ -174,6 +190,10 @@ fn part(f: &mut Formatter<'_>, fields: &[Field], contents: &PartContents) -> fmt
         }
         PartContents::NotCompared { .. } => write!(f, "contents not compared"),
     }
+}
+
+fn quoted(pair: &Pair<ByteString>) -> String {
+    format!("'{}' in A, '{}' in B", pair.a, pair.b)
 }
 
 /// Both sides in words.
