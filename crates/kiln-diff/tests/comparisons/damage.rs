@@ -1,7 +1,7 @@
 //! Damage and arbitrary bytes: found where they are, and never a panic.
 
+use super::compared;
 use super::making::{Machine, Member, ar, gzip, member, pyc, tar, zip};
-use super::{compared, traces};
 use kiln_diff::{Contents, Limits, Pair, compare_contents};
 use proptest::prelude::*;
 
@@ -42,7 +42,6 @@ fn each_flipped_byte_is_found_in_its_place() {
             let shown = at - difference.context.offset as usize;
             assert_eq!(difference.context.a[shown], original[at]);
             assert_eq!(difference.context.b[shown], damaged[at]);
-            assert!(traces(&difference.findings) <= 2);
         }
     }
 }

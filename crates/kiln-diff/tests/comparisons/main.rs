@@ -13,7 +13,7 @@ mod texts;
 mod tools;
 mod trees;
 
-use kiln_diff::{ContentDifference, Contents, Finding, Limits, Observation, Pair, compare_contents};
+use kiln_diff::{ContentDifference, Contents, Limits, Pair, compare_contents};
 
 /// Compares two byte strings that differ.
 fn compared(name: &str, a: &[u8], b: &[u8]) -> ContentDifference {
@@ -33,8 +33,4 @@ fn compared_within(name: &str, a: &[u8], b: &[u8], limits: &Limits) -> ContentDi
 /// What is told to people of each finding.
 fn findings(name: &str, a: &[u8], b: &[u8]) -> Vec<String> {
     compared(name, a, b).findings.iter().map(ToString::to_string).collect()
-}
-
-fn traces(findings: &[Finding]) -> usize {
-    findings.iter().filter(|finding| matches!(finding.observation, Observation::Trace { .. })).count()
 }
