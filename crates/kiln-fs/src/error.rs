@@ -110,6 +110,9 @@ pub enum Error {
     /// Entries keep appearing in a directory that is being deleted.
     #[error("cannot delete '{}': entries keep appearing in it", .0.display())]
     NeverEmpty(PathBuf),
+    /// A tree takes more than it may; where that was noticed.
+    #[error("'{}' is beyond what was allowed for its tree", .0.display())]
+    TooLarge(PathBuf),
 }
 
 impl Error {

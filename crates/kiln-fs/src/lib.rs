@@ -13,6 +13,7 @@
 //! * [`delete_tree`], [`sync_tree`], [`tree_size`], [`rename_new`] are what their names say, for trees of any depth.
 //! * [`PathLocks`] and [`TempRoots`] are the files by which processes that use the same store, real Nix's among them, keep
 //!   out of each other's way.
+//! * [`Trash`] takes what is to be deleted when there is time.
 //! * [`LinkPool`] shares the contents of equal files by hard links.
 //!
 //! Everything is synchronous and may block: callers run it on worker threads.
@@ -36,6 +37,7 @@ mod size;
 mod status;
 mod sync;
 mod temp_roots;
+mod trash;
 mod walk;
 
 pub use canonical::{Canonicaliser, HardLinks, Ownership, check_not_suspicious};
@@ -50,7 +52,8 @@ pub use path_locks::PathLocks;
 pub use rename::rename_new;
 pub use restore::{CaseHack, RestoreOptions, Restorer, restore};
 pub use scan::{TreeFacts, hash_tree, scan_output};
-pub use size::{TreeSize, tree_size};
+pub use size::{TreeSize, is_small, tree_size};
 pub use status::{Identity, Kind, Status};
 pub use sync::sync_tree;
 pub use temp_roots::TempRoots;
+pub use trash::Trash;

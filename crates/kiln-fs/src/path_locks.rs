@@ -8,11 +8,13 @@ use crate::component::Component;
 use crate::directory::Directory;
 use crate::error::{During as _, Result};
 use crate::status::Status;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use crate::trash::Trash;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Locks on paths of a store, released when dropped.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub struct PathLocks {
     store: Directory,
     locks: Vec<(Component, OwnedFd)>,
     delete: bool,
+    trash: Option<Arc<Trash>>,
 }
 
 impl PathLocks {
@@ -75,8 +78,15 @@ impl PathLocks {
         self.delete = delete;
     }
 
+    /// As [`delete_on_release`](Self::delete_on_release), but the files are moved to the trash, which has the same effect on
+    /// others.
+    pub fn discard_on_release(&mut self, trash: Arc<Trash>) {
+        self.delete = true;
+        self.trash = Some(trash);
+    }
+
     fn none(store: &Directory) -> Result<Self> {
-        Ok(Self { store: store.try_clone()?, locks: Vec::new(), delete: false })
+        Ok(Self { store: store.try_clone()?, locks: Vec::new(), delete: false, trash: None })
     }
 }
 
@@ -86,7 +96,10 @@ impl Drop for PathLocks {
             // A lock file that stays is no harm, so failures are none either. The order matters: the file must be gone
             // from its name before those who wait for it learn so.
             if self.delete {
-                let _ = rustix::fs::unlinkat(&self.store, name.as_c_str(), AtFlags::empty());
+                let _ = match &self.trash {
+                    Some(trash) => trash.put(&self.store, &name),
+                    None => self.store.remove_file(&name),
+                };
                 let _ = rustix::io::write(&lock, b"d");
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::component::Component;
 use crate::directory::Directory;
-use crate::error::{During as _, Result};
+use crate::error::{During as _, Error, Result};
 use crate::status::{Identity, Status};
 use crate::walk::{Place, Visitor, walk};
 use std::collections::HashSet;
@@ -29,27 +29,47 @@ pub fn tree_size(directory: &Directory, name: &Component) -> Result<TreeSize> {
     Ok(measure.size)
 }
 
+/// Whether the tree `name` in `directory` takes no more than `most`. Looks at no more of it than that takes to tell; what
+/// can't be looked at isn't small.
+#[must_use]
+pub fn is_small(directory: &Directory, name: &Component, most: TreeSize) -> bool {
+    let path = directory.path().as_os_str().as_bytes();
+    let mut measure = Measure { most: Some(most), ..Measure::default() };
+    walk(&Place::new(directory.as_fd(), name.as_c_str(), path), &mut measure).is_ok()
+}
+
 #[derive(Default)]
 struct Measure {
     size: TreeSize,
     linked: HashSet<Identity>,
+    /// Where to stop.
+    most: Option<TreeSize>,
 }
 
 impl Measure {
+    fn check(&self, place: &Place<'_>) -> Result<()> {
+        match self.most {
+            Some(most) if self.size.nodes > most.nodes || self.size.bytes > most.bytes => {
+                Err(Error::TooLarge(place.path()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn file(&mut self, place: &Place<'_>) -> Result<()> {
         let status = Status::at(place.directory, place.name).during("look at", || place.path())?;
         self.size.nodes += 1;
         if status.links == 1 || self.linked.insert(status.identity) {
             self.size.bytes = self.size.bytes.saturating_add(status.size);
         }
-        Ok(())
+        self.check(place)
     }
 }
 
 impl Visitor for Measure {
-    fn enter(&mut self, _: &Place<'_>, _: BorrowedFd<'_>) -> Result<()> {
+    fn enter(&mut self, place: &Place<'_>, _: BorrowedFd<'_>) -> Result<()> {
         self.size.nodes += 1;
-        Ok(())
+        self.check(place)
     }
 
     fn leave(&mut self, _: BorrowedFd<'_>, _: &[u8]) -> Result<()> {

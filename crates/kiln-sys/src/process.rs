@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::mem;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -172,6 +173,37 @@ pub fn close_inherited_descriptors() -> Result<(), Errno> {
     // SAFETY: closing a descriptor touches no memory. Nobody in this process owns a descriptor above 2 yet: that is
     // the condition of this function.
     if unsafe { libc::close_range(3, libc::c_uint::MAX, 0) } == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Closes every descriptor from 3 on but those of `kept`.
+///
+/// To be called in a copy of a process ([`clone_process`]) that will use none of the others: nobody may own one of them
+/// who would still use or close it.
+pub fn close_descriptors_but(kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    for range in closed_ranges(kept) {
+        // SAFETY: closing a descriptor touches no memory, and the condition of this function is that nobody in this
+        // process uses one of these any more.
+        if unsafe { libc::close_range(*range.start(), *range.end(), 0) } != 0 {
+            return Err(last_errno());
+        }
+    }
+    Ok(())
+}
+
+/// What lies between the kept ones.
+fn closed_ranges(kept: &[BorrowedFd<'_>]) -> Vec<RangeInclusive<u32>> {
+    let mut kept: Vec<u32> =
+        kept.iter().filter_map(|descriptor| u32::try_from(descriptor.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    let mut ranges = Vec::new();
+    for next in kept.into_iter().chain([u32::MAX]) {
+        if next > first {
+            ranges.push(first..=next - 1);
+        }
+        first = first.max(next.saturating_add(1));
+    }
+    ranges
 }
 
 /// Collects a child that has ended, without waiting for one: `None` stands for any child.

@@ -113,6 +113,10 @@ fn sizes() {
     symlink("four", scratch.path("tree/link")).unwrap();
     let size = tree_size(&scratch.directory, &component("tree")).unwrap();
     assert_eq!(size, TreeSize { bytes: 104, nodes: 5 });
+    let fits = |most| is_small(&scratch.directory, &component("tree"), most);
+    assert!(fits(size));
+    assert!(!fits(TreeSize { bytes: 103, ..size }) && !fits(TreeSize { nodes: 4, ..size }));
+    assert!(!is_small(&scratch.directory, &component("missing"), size));
 }
 
 #[test]

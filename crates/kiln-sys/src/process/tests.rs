@@ -1,3 +1,6 @@
+use std::fs::File;
+use std::os::fd::AsFd;
+
 use super::*;
 
 #[test]
@@ -44,4 +47,17 @@ fn sets_of_namespaces_combine() {
     assert!(set.contains(Namespaces::PID) && !set.contains(Namespaces::NETWORK));
     set |= Namespaces::NETWORK;
     assert!(set.contains(Namespaces::NETWORK | Namespaces::MOUNT));
+}
+
+#[test]
+fn all_descriptors_but_the_kept_ones_are_closed() {
+    // Which ones that are: to close them is not for a process with other tests in it.
+    let (kept, other) = (File::open("/dev/null").unwrap(), File::open("/dev/null").unwrap());
+    let (kept_number, other_number) = (kept.as_raw_fd(), other.as_raw_fd());
+    let ranges = closed_ranges(&[kept.as_fd(), kept.as_fd()]);
+    assert!(ranges.iter().all(|range| !range.contains(&(kept_number as u32))));
+    assert!(ranges.iter().any(|range| range.contains(&(other_number as u32))));
+    assert!(ranges.iter().any(|range| range.contains(&u32::MAX.saturating_sub(1))));
+    assert!(ranges.iter().all(|range| *range.start() >= 3));
+    assert!(closed_ranges(&[]) == [3..=u32::MAX - 1]);
 }

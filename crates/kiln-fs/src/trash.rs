@@ -1,0 +1,235 @@
+//! Trash: what is done with, moved aside to be deleted when there is time.
+//!
+//! To delete a file is cheap, but file systems without a journal avoid the numbers of files deleted in the last minute, and
+//! look at each of them again for every file that is made. Whoever makes and deletes some files a thousand times is faster
+//! if they are deleted in the end, all at once. Besides, a name is free at once whatever is below it.
+
+use crate::component::Component;
+use crate::delete::delete_tree;
+use crate::directory::Directory;
+use crate::error::{During as _, Error, Result};
+use crate::rename::rename_new;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Names that a directory of trash may have. They are no store paths; a collector, real Nix's too, deletes them.
+const PREFIX: &str = ".kiln-trash-";
+
+/// How many processes can have trash in the same directory; those beyond delete at once.
+const NAMES: u32 = 64;
+
+/// Things to be deleted later, by whoever calls [`Trash::empty`], at the latest when this is dropped.
+///
+/// They are kept in `.kiln-trash-<n>` (mode 0700, and locked by `flock` while it is in use) in the directory that they come
+/// from. What a process that was killed has left in there is deleted by the next one that uses the directory.
+#[derive(Debug)]
+pub struct Trash {
+    parent: Directory,
+    bin: Mutex<Option<Bin>>,
+}
+
+/// The directory that things are moved to; it exists only while there are any.
+#[derive(Debug)]
+struct Bin {
+    name: Component,
+    directory: Directory,
+    /// How many things have been put there.
+    count: u64,
+}
+
+impl Trash {
+    /// Trash of things in `parent`, or elsewhere on the same file system. Nothing is made before it is needed.
+    #[must_use]
+    pub fn new(parent: Directory) -> Self {
+        Self { parent, bin: Mutex::new(None) }
+    }
+
+    /// Frees the name `name` in `directory`; what has it is deleted later. Where that isn't possible, it is deleted at once.
+    ///
+    /// Only for what is small: it takes up its place until the trash is emptied.
+    ///
+    /// # Errors
+    /// If it can neither be moved nor deleted.
+    pub fn put(&self, directory: &Directory, name: &Component) -> Result<()> {
+        match self.take_in(directory, name) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_not_found() && !matches!(directory.status(name), Ok(Some(_))) => Ok(()),
+            Err(_) => delete_tree(directory, name).map(drop),
+        }
+    }
+
+    fn take_in(&self, directory: &Directory, name: &Component) -> Result<()> {
+        let mut guard = self.lock();
+        let bin = match guard.take() {
+            Some(bin) => bin,
+            None => Bin::create(&self.parent)?,
+        };
+        let bin = guard.insert(bin);
+        bin.count += 1;
+        let moved = rename_new((directory, name), (&bin.directory, &Component::new(bin.count.to_string())?));
+        if moved.is_err() && !bin.exists(&self.parent) {
+            // A collector took it for what it is.
+            *guard = None;
+        }
+        moved
+    }
+
+    /// How many things are waiting to be deleted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.lock().as_ref().map_or(0, |bin| bin.count)
+    }
+
+    /// Deletes everything, and the directory that it was in. Others can go on putting things into the trash meanwhile.
+    ///
+    /// # Errors
+    /// The first of them, after everything has been tried.
+    pub fn empty(&self) -> Result<()> {
+        let bin = self.lock().take();
+        bin.map_or(Ok(()), |bin| delete_tree(&self.parent, &bin.name).map(drop))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Bin>> {
+        // It is whole at every moment at which a panic could strike.
+        self.bin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Trash {
+    fn drop(&mut self) {
+        // What stays is deleted by the next process.
+        let _ = self.empty();
+    }
+}
+
+impl Bin {
+    /// Makes one under the first name that is free, and deletes those that nobody uses.
+    fn create(parent: &Directory) -> Result<Self> {
+        let mut created = None;
+        for number in 0..NAMES {
+            let name = Component::new(format!("{PREFIX}{number}"))?;
+            match parent.subdirectory(&name) {
+                Ok(left) if lock(&left)? => drop(delete_tree(parent, &name)?),
+                Ok(_in_use) => continue,
+                // Names are taken in their order: behind the first free one there is nothing but what was left.
+                Err(error) if error.is_not_found() && created.is_some() => break,
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+            if created.is_none() {
+                created = Self::create_as(parent, name)?;
+            }
+        }
+        created.ok_or_else(|| Error::System {
+            action: "create directory",
+            path: parent.path().join(PREFIX),
+            source: Errno::EXIST.into(),
+        })
+    }
+
+    /// `None` if somebody else was faster.
+    fn create_as(parent: &Directory, name: Component) -> Result<Option<Self>> {
+        let directory = match parent.create_directory(&name, 0o700) {
+            Err(error) if error.already_exists() || error.is_not_found() => return Ok(None),
+            directory => directory?,
+        };
+        if !lock(&directory)? {
+            return Ok(None);
+        }
+        let bin = Self { name, directory, count: 0 };
+        Ok(bin.exists(parent).then_some(bin))
+    }
+
+    /// Whether it still has its name.
+    fn exists(&self, parent: &Directory) -> bool {
+        let identity = self.directory.own_status().map(|status| status.identity).ok();
+        parent.status(&self.name).is_ok_and(|found| found.map(|status| status.identity) == identity)
+    }
+}
+
+/// Locks a directory as long as it is open; `false` if somebody else has.
+fn lock(directory: &Directory) -> Result<bool> {
+    match flock(directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno).during("lock", || directory.path()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch() -> (tempfile::TempDir, Directory) {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = Directory::open(temporary.path()).unwrap();
+        (temporary, directory)
+    }
+
+    fn names(directory: &Directory) -> Vec<String> {
+        let entries = std::fs::read_dir(directory.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn make(directory: &Directory, name: &str) -> Component {
+        std::fs::create_dir_all(directory.path().join(name).join("below")).unwrap();
+        std::fs::write(directory.path().join(name).join("below/file"), "contents").unwrap();
+        Component::new(name).unwrap()
+    }
+
+    #[test]
+    fn what_is_put_there_goes_away_in_the_end() {
+        let (_temporary, directory) = scratch();
+        let trash = Trash::new(directory.try_clone().unwrap());
+        for name in ["a", "b", "a"] {
+            trash.put(&directory, &make(&directory, name)).unwrap();
+        }
+        assert_eq!(names(&directory), [".kiln-trash-0"], "the names are free at once");
+        assert_eq!(trash.count(), 3);
+        trash.empty().unwrap();
+        assert!(names(&directory).is_empty());
+        assert_eq!(trash.count(), 0);
+        trash.put(&directory, &make(&directory, "c")).unwrap();
+        drop(trash);
+        assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_error() {
+        let (_temporary, directory) = scratch();
+        let trash = Trash::new(directory.try_clone().unwrap());
+        trash.put(&directory, &Component::new("nothing").unwrap()).unwrap();
+        drop(trash);
+        assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn each_has_its_own_and_leftovers_are_deleted() {
+        let (_temporary, directory) = scratch();
+        make(&directory, ".kiln-trash-1");
+        let (first, second) =
+            (Trash::new(directory.try_clone().unwrap()), Trash::new(directory.try_clone().unwrap()));
+        first.put(&directory, &make(&directory, "a")).unwrap();
+        assert_eq!(names(&directory), [".kiln-trash-0"], "nobody used the other one");
+        second.put(&directory, &make(&directory, "b")).unwrap();
+        assert_eq!(names(&directory), [".kiln-trash-0", ".kiln-trash-1"]);
+        first.empty().unwrap();
+        assert_eq!(names(&directory), [".kiln-trash-1"]);
+    }
+
+    #[test]
+    fn trash_that_somebody_else_has_deleted_is_no_loss() {
+        let (_temporary, directory) = scratch();
+        let trash = Trash::new(directory.try_clone().unwrap());
+        trash.put(&directory, &make(&directory, "a")).unwrap();
+        std::fs::remove_dir_all(directory.path().join(".kiln-trash-0")).unwrap();
+        trash.put(&directory, &make(&directory, "b")).unwrap();
+        assert!(names(&directory).is_empty(), "deleted at once");
+        trash.put(&directory, &make(&directory, "c")).unwrap();
+        assert_eq!(names(&directory), [".kiln-trash-0"]);
+    }
+}
