@@ -23,7 +23,8 @@ fn main() {
     fs::copy(&program, store.join("builder")).unwrap();
     let launcher = Launcher::start_program(Path::new(env!("CARGO_BIN_EXE_kiln-launcher"))).unwrap();
     let wanted = std::env::args().skip(1).find(|word| word.parse::<u32>().is_err() && !word.starts_with('-'));
-    let bench = Bench { launcher, store, builds: directory.path().join("builds"), wanted };
+    let bench =
+        Bench { launcher, store, builds: BuildDirectories::new(directory.path().join("builds")), wanted };
     for _ in 0..20 {
         bench.build(Network::Private, 0);
     }
@@ -52,7 +53,7 @@ fn compile(directory: &Path) -> PathBuf {
 struct Bench {
     launcher: Launcher,
     store: PathBuf,
-    builds: PathBuf,
+    builds: BuildDirectories,
     /// What the name of a measurement must contain.
     wanted: Option<String>,
 }
@@ -89,7 +90,7 @@ impl Bench {
     fn build(&self, network: Network, more_inputs: u32) {
         let credentials = Self::credentials();
         let chroot = ChrootDirectory::create(&self.store, b"x.drv.chroot", &credentials).unwrap();
-        let build = BuildDirectory::create(&self.builds, b"x.drv", &credentials).unwrap();
+        let build = self.builds.create(b"x.drv", &credentials).unwrap();
         let input = |name: String| Input { name: name.into(), source: self.store.join("builder").into() };
         let inputs = (0..more_inputs).map(|number| format!("i{number}")).chain(["builder".into()]).map(input);
         let confinement = Confinement::Sandbox(Box::new(Sandbox {
@@ -107,16 +108,16 @@ impl Bench {
         }));
         let plan = self.plan(&build, confinement, "/nix/store/builder".into());
         run(&self.launcher, &plan);
-        build.remove().unwrap();
-        chroot.remove().unwrap();
+        drop(build);
+        drop(chroot);
     }
 
     fn build_without(&self) {
-        let build = BuildDirectory::create(&self.builds, b"x.drv", &Credentials::Caller).unwrap();
+        let build = self.builds.create(b"x.drv", &Credentials::Caller).unwrap();
         let mut plan = self.plan(&build, Confinement::None, self.store.join("builder").into());
         plan.credentials = Credentials::Caller;
         run(&self.launcher, &plan);
-        build.remove().unwrap();
+        drop(build);
     }
 
     fn measure(&self, name: &str, count: u32, mut build: impl FnMut()) {

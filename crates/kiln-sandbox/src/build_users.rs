@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use kiln_sys::accounts::{group_by_name, groups_of_user, user_by_name};
@@ -15,6 +15,9 @@ use rustix::io::Errno;
 use rustix::process::getuid;
 
 use crate::Credentials;
+
+/// How long what the name services said of the group is believed.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// How soon a user that another process gave back is noticed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -62,7 +65,21 @@ pub enum BuildUserError {
 pub struct BuildUsers {
     group: String,
     pool: PathBuf,
+    known: Arc<Mutex<Option<Known>>>,
     returned: Arc<Returned>,
+}
+
+/// What the name services said of the group.
+#[derive(Clone, Debug)]
+struct Known {
+    since: Instant,
+    members: Arc<Members>,
+}
+
+#[derive(Debug)]
+struct Members {
+    gid: u32,
+    users: Vec<Member>,
 }
 
 /// Says that a user has been given back within this process.
@@ -83,9 +100,11 @@ pub struct BuildUser {
 }
 
 /// A member of the group.
+#[derive(Debug)]
 struct Member {
     name: CString,
     uid: u32,
+    supplementary_groups: OnceLock<Vec<u32>>,
 }
 
 impl BuildUsers {
@@ -95,26 +114,46 @@ impl BuildUsers {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(system("create directory", pool.display().to_string(), errno)),
         }
-        Ok(Self { group: group.to_owned(), pool: pool.to_owned(), returned: Arc::default() })
+        Ok(Self {
+            group: group.to_owned(),
+            pool: pool.to_owned(),
+            known: Arc::default(),
+            returned: Arc::default(),
+        })
     }
 
-    /// A user that nobody has; `None` if all are in use. The group is read anew each time, since it may have grown.
+    /// A user that nobody has; `None` if all are in use. What is known of the group is some seconds old at most, and never
+    /// the reason why there is none.
     pub fn try_acquire(&self) -> Result<Option<BuildUser>, BuildUserError> {
-        let (gid, members) = self.members()?;
-        for member in members {
+        let known = self.known().clone().filter(|known| known.since.elapsed() < BELIEVED);
+        if let Some(known) = known
+            && let Some(user) = self.try_acquire_among(&known.members)?
+        {
+            return Ok(Some(user));
+        }
+        let since = Instant::now();
+        let members = Arc::new(self.members()?);
+        *self.known() = Some(Known { since, members: Arc::clone(&members) });
+        self.try_acquire_among(&members)
+    }
+
+    fn try_acquire_among(&self, members: &Members) -> Result<Option<BuildUser>, BuildUserError> {
+        for member in &members.users {
             if let Some(lock) = self.lock(member.uid)? {
-                let groups = groups_of_user(&member.name, gid)
-                    .map_err(|errno| system("find the groups of user", display(&member.name), errno))?;
                 return Ok(Some(BuildUser {
                     uid: member.uid,
-                    gid,
-                    supplementary_groups: groups,
+                    gid: members.gid,
+                    supplementary_groups: member.supplementary_groups(members.gid)?,
                     lock: Some(lock),
                     returned: Arc::clone(&self.returned),
                 }));
             }
         }
         Ok(None)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As [`try_acquire`](Self::try_acquire), but waits up to `patience` for one to become free. Blocks the thread.
@@ -144,7 +183,7 @@ impl BuildUsers {
         }
     }
 
-    fn members(&self) -> Result<(u32, Vec<Member>), BuildUserError> {
+    fn members(&self) -> Result<Members, BuildUserError> {
         let missing = || BuildUserError::NoGroup(self.group.clone());
         let name = CString::new(self.group.as_str()).map_err(|_| missing())?;
         let group = group_by_name(&name)
@@ -161,9 +200,9 @@ impl BuildUsers {
             if user.uid == own || user.uid == 0 {
                 return Err(BuildUserError::OwnUser(self.group.clone()));
             }
-            Ok(Member { name, uid: user.uid })
+            Ok(Member { name, uid: user.uid, supplementary_groups: OnceLock::new() })
         });
-        Ok((group.gid, members.collect::<Result<_, _>>()?))
+        Ok(Members { gid: group.gid, users: members.collect::<Result<_, _>>()? })
     }
 
     /// The lock of a user; `None` if someone has it.
@@ -180,6 +219,17 @@ impl BuildUsers {
                 Err(errno) => return Err(failed(errno)),
             }
         }
+    }
+}
+
+impl Member {
+    fn supplementary_groups(&self, gid: u32) -> Result<Vec<u32>, BuildUserError> {
+        if let Some(groups) = self.supplementary_groups.get() {
+            return Ok(groups.clone());
+        }
+        let groups = groups_of_user(&self.name, gid)
+            .map_err(|errno| system("find the groups of user", display(&self.name), errno))?;
+        Ok(self.supplementary_groups.get_or_init(|| groups).clone())
     }
 }
 

@@ -20,12 +20,14 @@ use crate::{
 };
 
 mod files;
+mod groundwork;
 mod identity;
 pub(crate) mod isolation_checks;
 mod mount_point;
 mod process_state;
 mod root;
 
+pub(crate) use groundwork::Groundwork;
 pub(crate) use identity::OwnIds;
 
 /// What the process gets from the launcher.
@@ -53,6 +55,8 @@ pub(crate) struct Child<'a> {
     pub(crate) mount_namespace: bool,
     /// Was the process born in a cgroup of its own?
     pub(crate) cgroup: bool,
+    /// What has been done for a sandbox before there was a plan.
+    pub(crate) groundwork: Option<Result<Groundwork, SetupError>>,
 }
 
 /// The program, ready to be executed.
@@ -86,7 +90,7 @@ impl Child<'_> {
         1
     }
 
-    fn prepare(self) -> Result<(Program, Isolation), SetupError> {
+    fn prepare(mut self) -> Result<(Program, Isolation), SetupError> {
         let plan = read_plan(&self.plan)?;
         let program = Program::new(&plan)?;
         let mut isolation =
@@ -110,17 +114,17 @@ impl Child<'_> {
     }
 
     fn enter_sandbox(
-        &self,
+        &mut self,
         plan: &LaunchPlan,
         sandbox: &Sandbox,
         isolation: &mut Isolation,
     ) -> Result<(), SetupError> {
-        if !self.privileged {
-            self.ids.map()?;
-        }
+        let groundwork = match self.groundwork.take() {
+            Some(groundwork) => groundwork?,
+            None => Groundwork::lay(self.privileged, self.ids, sandbox.network)?,
+        };
         files::place(plan)?;
-        process_state::name_host(sandbox.network)?;
-        root::build(plan, sandbox)?;
+        root::build(groundwork, plan, sandbox)?;
         process_state::enter(&plan.build_directory.target)?;
         isolation.files = true;
         isolation.ipc = true;

@@ -9,8 +9,9 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kiln_fs::{Component, Directory, delete_tree};
+use kiln_fs::{Component, Directory, Trash, TreeSize, delete_tree, is_small};
 use rustix::fs::{FlockOperation, Gid, Mode, Uid, fchmod, fchown, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -22,6 +23,8 @@ const PREFIX: &str = "nix-build-";
 /// it tells Kiln's directories, which are locked while they are in use, from those that real Nix makes beside them. It is
 /// set when the lock is held, so what has it and is not locked is a leftover.
 const KILNS: u32 = 0o1700;
+/// What is not worth being deleted at once.
+const SMALL: TreeSize = TreeSize { bytes: 64 << 10, nodes: 64 };
 
 /// A directory that is removed with all that is in it, unless it is let go of.
 #[derive(Debug)]
@@ -40,6 +43,15 @@ impl Scratch {
         self.armed = false;
         delete_tree(&self.parent, &self.name)?;
         Ok(())
+    }
+
+    /// Removes it now if there is much in it, else later.
+    fn discard(&mut self, trash: &Trash) -> Result<(), SandboxError> {
+        if !is_small(&self.parent, &self.name, SMALL) {
+            return self.remove();
+        }
+        self.armed = false;
+        Ok(trash.put(&self.parent, &self.name)?)
     }
 }
 
@@ -97,38 +109,67 @@ impl ChrootDirectory {
         self.path().join("tmp")
     }
 
-    /// Removes it with all that is in it.
-    pub fn remove(mut self) -> Result<(), SandboxError> {
-        self.scratch.remove()
+    /// Removes it with all that is in it; if that isn't much, by way of the trash, which must be on the same file system.
+    pub fn discard(mut self, trash: &Trash) -> Result<(), SandboxError> {
+        self.scratch.discard(trash)
     }
 }
 
-/// The directory in which a builder starts: `<build-dir>/nix-build-<name>-<n>/build`.
-///
-/// Dropping it removes it; that walks trees, so do it on a worker thread.
+/// The place where build directories are made (`build-dir`).
 #[derive(Debug)]
-pub struct BuildDirectory {
-    scratch: Scratch,
-    /// The outer directory, locked as long as it is open.
-    _lock: Directory,
+pub struct BuildDirectories {
+    path: PathBuf,
+    place: Mutex<Option<Place>>,
 }
 
-impl BuildDirectory {
-    /// Creates one in `build_dir`, which is made if need be. `name` is the derivation's, such as `foo.drv`; `n` is the first
-    /// number that is free.
+/// The directory, once it has been found to be safe.
+#[derive(Debug)]
+struct Place {
+    directory: Directory,
+    trash: Arc<Trash>,
+}
+
+impl BuildDirectories {
+    /// The place at `path`. Nothing is looked at before it is needed.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, place: Mutex::new(None) }
+    }
+
+    /// Where that is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the place, which is made if need be. Who could make it unsafe later is root, or was let by root: so it is looked
+    /// at once, and again when the directory has gone.
+    fn open(&self) -> Result<(Directory, Arc<Trash>), SandboxError> {
+        let mut guard = self.lock();
+        let place = match guard.take() {
+            Some(place) if place.directory.own_status()?.links > 0 => place,
+            _ => Place::open(&self.path)?,
+        };
+        let place = guard.insert(place);
+        Ok((place.directory.try_clone()?, Arc::clone(&place.trash)))
+    }
+
+    /// Deletes what discarded directories have left.
+    pub fn empty_trash(&self) -> Result<(), SandboxError> {
+        let trash = self.lock().as_ref().map(|place| Arc::clone(&place.trash));
+        Ok(trash.map_or(Ok(()), |trash| trash.empty())?)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Place>> {
+        // It is whole at every moment at which a panic could strike.
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates a build directory. `name` is the derivation's, such as `foo.drv`; `n` is the first number that is free.
     ///
     /// # Errors
     ///
     /// [`SandboxError::UnsafeDirectory`] where another user could put something else in its place.
-    pub fn create(build_dir: &Path, name: &[u8], credentials: &Credentials) -> Result<Self, SandboxError> {
-        match fs::create_dir(build_dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(SandboxError::Look { path: build_dir.to_owned(), source: error });
-            }
-            _ => {}
-        }
-        check_safe(build_dir)?;
-        let parent = Directory::open(build_dir)?;
+    pub fn create(&self, name: &[u8], credentials: &Credentials) -> Result<BuildDirectory, SandboxError> {
+        let (parent, trash) = self.open()?;
         let (name, outer) = create_numbered(&parent, name)?;
         let scratch = Scratch { parent, name, armed: true };
         lock(&outer)?;
@@ -138,9 +179,62 @@ impl BuildDirectory {
             set_owner(&inner, Some(*uid), Some(*gid))?;
         }
         set_mode(&inner, 0o700)?;
-        Ok(Self { scratch, _lock: outer })
+        Ok(BuildDirectory { scratch, trash, _lock: outer })
     }
 
+    /// Removes the build directories whose engine is gone; returns how many. To be called when an engine starts.
+    ///
+    /// Directories that are still in use, that have been kept, or that are not Kiln's stay.
+    pub fn remove_leftovers(&self) -> Result<usize, SandboxError> {
+        let look = |source| SandboxError::Look { path: self.path.clone(), source };
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+            entries => entries.map_err(look)?,
+        };
+        let parent = Directory::open(&self.path)?;
+        let mut removed = 0;
+        for entry in entries {
+            let name = entry.map_err(look)?.file_name();
+            if !name.as_bytes().starts_with(PREFIX.as_bytes()) {
+                continue;
+            }
+            let name = component(name.as_bytes())?;
+            if is_left_over(&parent, &name) {
+                delete_tree(&parent, &name)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+impl Place {
+    fn open(path: &Path) -> Result<Self, SandboxError> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(SandboxError::Look { path: path.to_owned(), source: error });
+            }
+            _ => {}
+        }
+        check_safe(path)?;
+        let directory = Directory::open(path)?;
+        let trash = Arc::new(Trash::new(directory.try_clone()?));
+        Ok(Self { directory, trash })
+    }
+}
+
+/// The directory in which a builder starts: `<build-dir>/nix-build-<name>-<n>/build`.
+///
+/// Dropping it removes it; that walks trees, so do it on a worker thread.
+#[derive(Debug)]
+pub struct BuildDirectory {
+    scratch: Scratch,
+    trash: Arc<Trash>,
+    /// The outer directory, locked as long as it is open.
+    _lock: Directory,
+}
+
+impl BuildDirectory {
     /// The builder's directory.
     pub fn path(&self) -> PathBuf {
         self.outer().join("build")
@@ -161,35 +255,10 @@ impl BuildDirectory {
         Ok(self.path())
     }
 
-    /// Removes it with all that is in it.
-    pub fn remove(mut self) -> Result<(), SandboxError> {
-        self.scratch.remove()
+    /// Removes it with all that is in it; if that isn't much, by way of the trash of the place.
+    pub fn discard(mut self) -> Result<(), SandboxError> {
+        self.scratch.discard(&self.trash)
     }
-}
-
-/// Removes the build directories in `build_dir` whose engine is gone; returns how many. To be called when an engine starts.
-///
-/// Directories that are still in use, that have been kept, or that are not Kiln's stay.
-pub fn remove_leftovers(build_dir: &Path) -> Result<usize, SandboxError> {
-    let look = |source| SandboxError::Look { path: build_dir.to_owned(), source };
-    let entries = match fs::read_dir(build_dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-        entries => entries.map_err(look)?,
-    };
-    let parent = Directory::open(build_dir)?;
-    let mut removed = 0;
-    for entry in entries {
-        let name = entry.map_err(look)?.file_name();
-        if !name.as_bytes().starts_with(PREFIX.as_bytes()) {
-            continue;
-        }
-        let name = component(name.as_bytes())?;
-        if is_left_over(&parent, &name) {
-            delete_tree(&parent, &name)?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
 }
 
 /// Whether this is a build directory of Kiln's that no engine holds. What can't be looked at is not.

@@ -43,7 +43,7 @@ mod status;
 pub use build_users::{BuildUser, BuildUserError, BuildUsers};
 pub use byte_string::ByteString;
 pub use capabilities::{Capabilities, Capability};
-pub use directories::{BuildDirectory, ChrootDirectory, remove_leftovers};
+pub use directories::{BuildDirectories, BuildDirectory, ChrootDirectory};
 pub use error::SandboxError;
 pub use isolation::Isolation;
 pub use launcher::{Launcher, RunningBuilder};

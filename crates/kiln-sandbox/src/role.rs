@@ -23,6 +23,7 @@ mod event_loop;
 mod namespaces;
 mod probe;
 mod reaper;
+mod spare;
 mod strays;
 
 /// The first argument that makes this program a launcher.

@@ -16,7 +16,8 @@ mod table;
 
 use policy::{Architecture, Policy};
 
-/// The filters that plans can ask for, assembled when first needed.
+/// The filters that plans can ask for. The usual one is there from the start: what a copy of this process assembles for
+/// itself would be assembled again in the next.
 #[derive(Default)]
 pub(crate) struct Filters {
     strict: OnceCell<Vec<Instruction>>,
@@ -24,6 +25,13 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
+    /// With the usual one assembled.
+    pub(crate) fn assembled() -> Self {
+        let filters = Self::default();
+        filters.strict();
+        filters
+    }
+
     /// [`crate::SystemCallFilter::Strict`]; `None` on an architecture for which there is no table.
     pub(crate) fn strict(&self) -> Option<&[Instruction]> {
         Self::get(&self.strict, Policy { socketcall: false })

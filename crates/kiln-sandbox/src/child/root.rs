@@ -14,23 +14,31 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
-use super::at_path;
 use super::mount_point::{Kind, NewRoot, kind_of};
+use super::{Groundwork, at_path};
 use crate::mounts::{Bind, FileSystemKind, MountOperation, mount_operations};
 use crate::{ByteString, Input, LaunchPlan, Sandbox, SetupError, SetupStage};
 
 /// Builds the root directory, and enters it.
-pub(super) fn build(plan: &LaunchPlan, sandbox: &Sandbox) -> Result<(), SetupError> {
-    let root = create_root()?;
+pub(super) fn build(
+    mut groundwork: Groundwork,
+    plan: &LaunchPlan,
+    sandbox: &Sandbox,
+) -> Result<(), SetupError> {
     for operation in mount_operations(plan, sandbox) {
-        carry_out(&root, sandbox, &operation)?;
+        carry_out(&mut groundwork, sandbox, &operation)?;
     }
     Ok(())
 }
 
-fn carry_out(root: &NewRoot, sandbox: &Sandbox, operation: &MountOperation) -> Result<(), SetupError> {
+fn carry_out(
+    groundwork: &mut Groundwork,
+    sandbox: &Sandbox,
+    operation: &MountOperation,
+) -> Result<(), SetupError> {
+    let Groundwork { root, file_systems } = groundwork;
     match operation {
-        // Done already: nothing else could have been done without it.
+        // Part of the groundwork.
         MountOperation::CreateRoot => Ok(()),
         MountOperation::File { target, contents } => {
             let failed = at_path(SetupStage::Mounts, "cannot create", target);
@@ -45,7 +53,11 @@ fn carry_out(root: &NewRoot, sandbox: &Sandbox, operation: &MountOperation) -> R
         MountOperation::Inputs { store } => add_inputs(root, store, &sandbox.store.inputs),
         MountOperation::FileSystem { target, kind } => {
             let failed = at_path(SetupStage::Mounts, "cannot mount a new file system at", target);
-            let mount = new_file_system(kind).map_err(&failed)?;
+            let prepared = file_systems.iter().position(|(prepared, _)| prepared == kind);
+            let mount = match prepared {
+                Some(index) => file_systems.swap_remove(index).1,
+                None => new_file_system(kind).map_err(&failed)?,
+            };
             let point = root.open_or_create(target.as_path(), Kind::Directory).map_err(&failed)?;
             attach(&mount, point.as_fd()).map_err(&failed)?;
             root.covered(target.as_path());

@@ -6,6 +6,10 @@ fn mode(path: impl AsRef<Path>) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
+fn builds(parent: &tempfile::TempDir) -> BuildDirectories {
+    BuildDirectories::new(parent.path().to_owned())
+}
+
 #[test]
 fn x3_the_chroot_directory_is_the_engines_and_open_inside() {
     let store = tempfile::tempdir().unwrap();
@@ -14,7 +18,7 @@ fn x3_the_chroot_directory_is_the_engines_and_open_inside() {
     assert_eq!(mode(chroot.path()), 0o700);
     assert_eq!(mode(chroot.store()), 0o1775);
     assert_eq!(mode(chroot.temporary_directory()), 0o1777);
-    chroot.remove().unwrap();
+    drop(chroot);
     assert_eq!(fs::read_dir(store.path()).unwrap().count(), 0);
 }
 
@@ -39,13 +43,13 @@ fn x3_leftovers_go_first_and_links_are_not_followed() {
 #[test]
 fn b6_build_directories_are_numbered_and_the_builders_part_is_inside() {
     let parent = tempfile::tempdir().unwrap();
-    let first = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
-    let second = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
+    let first = builds(&parent).create(b"foo.drv", &Credentials::Caller).unwrap();
+    let second = builds(&parent).create(b"foo.drv", &Credentials::Caller).unwrap();
     assert_eq!(first.path(), parent.path().join("nix-build-foo.drv-0/build"));
     assert_eq!(second.path(), parent.path().join("nix-build-foo.drv-1/build"));
     assert_eq!((mode(first.outer()), mode(first.path())), (0o1700, 0o700));
-    first.remove().unwrap();
-    let again = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
+    drop(first);
+    let again = builds(&parent).create(b"foo.drv", &Credentials::Caller).unwrap();
     assert_eq!(again.outer(), parent.path().join("nix-build-foo.drv-0"));
 }
 
@@ -57,7 +61,7 @@ fn b6_the_builders_part_belongs_to_the_build_user() {
     }
     let parent = tempfile::tempdir().unwrap();
     let user = Credentials::BuildUser { uid: 31_001, gid: 31_000, supplementary_groups: vec![] };
-    let directory = BuildDirectory::create(parent.path(), b"foo.drv", &user).unwrap();
+    let directory = builds(&parent).create(b"foo.drv", &user).unwrap();
     let (outer, inner) = (fs::metadata(directory.outer()).unwrap(), fs::metadata(directory.path()).unwrap());
     assert_eq!((outer.uid(), inner.uid(), inner.gid()), (0, 31_001, 31_000));
     let chroot = ChrootDirectory::create(parent.path(), b"foo.drv.chroot", &user).unwrap();
@@ -68,29 +72,29 @@ fn b6_the_builders_part_belongs_to_the_build_user() {
 #[test]
 fn d19_a_kept_directory_can_be_read_and_survives() {
     let parent = tempfile::tempdir().unwrap();
-    let directory = BuildDirectory::create(parent.path(), b"foo.drv", &Credentials::Caller).unwrap();
+    let directory = builds(&parent).create(b"foo.drv", &Credentials::Caller).unwrap();
     fs::write(directory.path().join("evidence"), "").unwrap();
     let kept = directory.keep().unwrap();
     assert_eq!(mode(&kept), 0o755);
     assert!(kept.join("evidence").exists());
-    assert_eq!(remove_leftovers(parent.path()).unwrap(), 0);
+    assert_eq!(builds(&parent).remove_leftovers().unwrap(), 0);
     assert!(kept.exists());
 }
 
 #[test]
 fn leftovers_of_dead_engines_are_removed_and_nothing_else() {
     let parent = tempfile::tempdir().unwrap();
-    let alive = BuildDirectory::create(parent.path(), b"alive", &Credentials::Caller).unwrap();
+    let alive = builds(&parent).create(b"alive", &Credentials::Caller).unwrap();
     // As a crash leaves it: the directory without anyone who holds the lock.
     let dead = parent.path().join("nix-build-dead-0");
     fs::create_dir_all(dead.join("build/deep/tree")).unwrap();
     fs::set_permissions(&dead, fs::Permissions::from_mode(KILNS)).unwrap();
     // As real Nix makes them.
     fs::create_dir_all(parent.path().join("nix-build-other-0/build")).unwrap();
-    assert_eq!(remove_leftovers(parent.path()).unwrap(), 1);
+    assert_eq!(builds(&parent).remove_leftovers().unwrap(), 1);
     assert!(!dead.exists() && alive.path().exists());
     assert!(parent.path().join("nix-build-other-0").exists());
-    assert_eq!(remove_leftovers(&parent.path().join("missing")).unwrap(), 0);
+    assert_eq!(BuildDirectories::new(parent.path().join("missing")).remove_leftovers().unwrap(), 0);
 }
 
 #[test]
@@ -100,13 +104,13 @@ fn a_directory_that_others_can_replace_is_refused() {
     fs::create_dir(&open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
     for build_dir in [open.clone(), open.join("builds")] {
-        let error = BuildDirectory::create(&build_dir, b"x", &Credentials::Caller).unwrap_err();
+        let error = BuildDirectories::new(build_dir).create(b"x", &Credentials::Caller).unwrap_err();
         assert!(
             matches!(&error, SandboxError::UnsafeDirectory(path) if *path == open.canonicalize().unwrap())
         );
     }
     fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
-    BuildDirectory::create(&open, b"x", &Credentials::Caller).unwrap();
+    BuildDirectories::new(open).create(b"x", &Credentials::Caller).unwrap();
 }
 
 #[test]
@@ -115,5 +119,34 @@ fn names_that_are_paths_are_refused() {
     for name in [&b"../x"[..], b"", b".", b"a/b", b"a\0"] {
         assert!(ChrootDirectory::create(parent.path(), name, &Credentials::Caller).is_err());
     }
-    assert!(BuildDirectory::create(parent.path(), b"a/b", &Credentials::Caller).is_err());
+    assert!(builds(&parent).create(b"a/b", &Credentials::Caller).is_err());
+}
+
+#[test]
+fn what_is_small_is_discarded_by_way_of_the_trash() {
+    let parent = tempfile::tempdir().unwrap();
+    let trash = Trash::new(Directory::open(parent.path()).unwrap());
+    let chroot = ChrootDirectory::create(parent.path(), b"x.chroot", &Credentials::Caller).unwrap();
+    fs::write(chroot.temporary_directory().join("file"), "small").unwrap();
+    chroot.discard(&trash).unwrap();
+    let large = ChrootDirectory::create(parent.path(), b"large.chroot", &Credentials::Caller).unwrap();
+    fs::write(large.temporary_directory().join("file"), vec![0; 1 << 20]).unwrap();
+    large.discard(&trash).unwrap();
+    assert_eq!(trash.count(), 1, "the large one is gone already");
+    trash.empty().unwrap();
+    let builds = builds(&parent);
+    builds.create(b"x", &Credentials::Caller).unwrap().discard().unwrap();
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    builds.empty_trash().unwrap();
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_place_for_build_directories_that_was_deleted_is_made_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let builds = BuildDirectories::new(parent.path().join("builds"));
+    drop(builds.create(b"x", &Credentials::Caller).unwrap());
+    fs::remove_dir(builds.path()).unwrap();
+    let again = builds.create(b"x", &Credentials::Caller).unwrap();
+    assert!(again.path().exists());
 }

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::cgroup::Cgroup;
 use super::event_loop::Surroundings;
+use super::spare::Spare;
 use super::{namespaces, reaper, strays};
 use crate::child::Child;
 use crate::request::LaunchHeader;
@@ -34,10 +35,10 @@ pub(super) struct Build {
 }
 
 impl Launching {
-    /// Creates the build's process. If that fails, the channel has been told why.
-    pub(super) fn start(self, surroundings: &Surroundings<'_>) -> Option<Build> {
+    /// Creates the build's process, or takes the spare one. If that fails, the channel has been told why.
+    pub(super) fn start(self, surroundings: &Surroundings<'_>, spare: Option<Spare>) -> Option<Build> {
         let status = self.status.as_fd().try_clone_to_owned().map(StatusSender::new);
-        match self.create(surroundings) {
+        match self.create(surroundings, spare) {
             Ok(build) => {
                 build.status.send(&Report::Created, Some(build.process.pidfd.as_fd()));
                 Some(build)
@@ -51,10 +52,24 @@ impl Launching {
         }
     }
 
-    fn create(self, surroundings: &Surroundings<'_>) -> Result<Build, SetupError> {
+    /// The namespaces that the build is to have.
+    pub(super) fn namespaces(&self, surroundings: &Surroundings<'_>) -> Namespaces {
+        let gathers = !self.header.sandboxed && surroundings.can_gather();
+        namespaces::for_build(&self.header, surroundings.privileged, gathers)
+    }
+
+    fn create(self, surroundings: &Surroundings<'_>, spare: Option<Spare>) -> Result<Build, SetupError> {
+        let wanted = self.namespaces(surroundings);
+        if let Some(process) = spare.and_then(|spare| spare.build(&self)) {
+            return Ok(Build {
+                process,
+                status: self.status,
+                cgroup: None,
+                user_to_clear: None,
+                pid_namespace: true,
+            });
+        }
         let Self { header, status, plan, terminal } = self;
-        let gathers = !header.sandboxed && surroundings.can_gather();
-        let wanted = namespaces::for_build(&header, surroundings.privileged, gathers);
         let pid_namespace = wanted.contains(Namespaces::PID);
         let user_to_clear = header.build_user.filter(|_| !pid_namespace);
         if let Some(uid) = user_to_clear {
@@ -63,20 +78,7 @@ impl Launching {
             })?;
         }
         let cgroup = header.cgroup.as_ref().map(Cgroup::create).transpose()?;
-        let child = Child {
-            plan,
-            status: &status,
-            terminal,
-            null: surroundings.null,
-            launcher: surroundings.launcher.as_fd(),
-            filters: &surroundings.filters,
-            privileged: surroundings.privileged,
-            ids: surroundings.ids,
-            open_files: surroundings.open_files,
-            pid_namespace,
-            mount_namespace: wanted.contains(Namespaces::MOUNT),
-            cgroup: cgroup.is_some(),
-        };
+        let child = Child { cgroup: cgroup.is_some(), ..surroundings.child(&status, plan, terminal, wanted) };
         let created = clone_process(wanted, cgroup.as_ref().map(AsFd::as_fd), || {
             if pid_namespace { child.run() } else { reaper::run(child) }
         });

@@ -3,17 +3,18 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use kiln_sys::process::exit_now;
+use kiln_sys::process::{Namespaces, exit_now};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 
 use super::build::{Build, Launching};
+use super::spare::Spare;
 use super::{has_privileges, namespaces, pidfd_of_self, probe};
-use crate::child::OwnIds;
+use crate::child::{Child, OwnIds};
 use crate::request::{self, Incoming, Request};
 use crate::seccomp::Filters;
 use crate::status::{Report, StatusSender};
@@ -43,6 +44,31 @@ impl Surroundings<'_> {
             self.privileged && self.pid_namespace && probe::can_create(namespaces::gathering())
         })
     }
+
+    /// What a build's process in these namespaces needs to know.
+    pub(super) fn child<'a>(
+        &'a self,
+        status: &'a StatusSender,
+        plan: OwnedFd,
+        terminal: OwnedFd,
+        namespaces: Namespaces,
+    ) -> Child<'a> {
+        Child {
+            plan,
+            status,
+            terminal,
+            null: self.null,
+            launcher: self.launcher.as_fd(),
+            filters: &self.filters,
+            privileged: self.privileged,
+            ids: self.ids,
+            open_files: self.open_files,
+            pid_namespace: namespaces.contains(Namespaces::PID),
+            mount_namespace: namespaces.contains(Namespaces::MOUNT),
+            cgroup: false,
+            groundwork: None,
+        }
+    }
 }
 
 const CONTROL: u64 = 0;
@@ -56,6 +82,10 @@ struct EventLoop<'a> {
     /// By number, which starts at 1; twice the number is the token of the process, and one more that of the channel.
     builds: BTreeMap<u64, Build>,
     next: u64,
+    /// A process for the next build in a sandbox.
+    spare: Option<Spare>,
+    /// The namespaces in which one is to be made as soon as there is time.
+    spare_wanted: Option<Namespaces>,
 }
 
 /// Runs until the engine is gone. The result is the exit code.
@@ -94,14 +124,22 @@ fn prepare<'a>(
     let surroundings = Surroundings {
         null,
         launcher: pidfd_of_self().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
-        filters: Filters::default(),
+        filters: Filters::assembled(),
         ids: OwnIds::current(),
         open_files,
         privileged: has_privileges(),
         pid_namespace,
         gathers: OnceCell::new(),
     };
-    Ok(EventLoop { control, epoll, surroundings, builds: BTreeMap::new(), next: 1 })
+    Ok(EventLoop {
+        control,
+        epoll,
+        surroundings,
+        builds: BTreeMap::new(),
+        next: 1,
+        spare: None,
+        spare_wanted: None,
+    })
 }
 
 impl EventLoop<'_> {
@@ -129,6 +167,9 @@ impl EventLoop<'_> {
                     let _ = epoll::delete(&self.epoll, build.status());
                 }
             }
+            if let (Some(namespaces), None) = (self.spare_wanted.take(), &self.spare) {
+                self.spare = Spare::create(namespaces, &self.surroundings);
+            }
         }
     }
 
@@ -136,6 +177,9 @@ impl EventLoop<'_> {
     fn end_builds(mut self) -> Result<(), Errno> {
         if self.surroundings.pid_namespace {
             return Ok(());
+        }
+        if let Some(spare) = self.spare.take() {
+            spare.end();
         }
         self.builds.values_mut().for_each(Build::kill);
         while let Some((number, build)) = self.builds.first_key_value() {
@@ -165,7 +209,10 @@ impl EventLoop<'_> {
     }
 
     fn launch(&mut self, launching: Launching) {
-        let Some(build) = launching.start(&self.surroundings) else { return };
+        let spare = self.spare.take_if(|spare| spare.fits(&launching, &self.surroundings));
+        // The next build is most likely of the same kind.
+        self.spare_wanted = launching.header.sandboxed.then(|| launching.namespaces(&self.surroundings));
+        let Some(build) = launching.start(&self.surroundings, spare) else { return };
         let number = self.next;
         self.next += 1;
         let watched =
@@ -191,7 +238,8 @@ impl EventLoop<'_> {
         // Closing the descriptors ends the watch on them only if no set-up process still has copies.
         let _ = epoll::delete(&self.epoll, build.process());
         let _ = epoll::delete(&self.epoll, build.status());
-        let others: Vec<_> = self.builds.values().map(Build::pid).collect();
+        let others: Vec<_> =
+            self.builds.values().map(Build::pid).chain(self.spare.as_ref().map(Spare::pid)).collect();
         build.finish(&self.surroundings, &others);
     }
 }

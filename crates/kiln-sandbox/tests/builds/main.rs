@@ -10,6 +10,7 @@ mod endings;
 mod launching;
 mod machine;
 mod set_up;
+mod spare;
 mod support;
 mod unsandboxed;
 mod world;

@@ -1,0 +1,124 @@
+//! A process that stands by for the next build.
+//!
+//! To create a process in namespaces of its own takes about as long as everything else in the way of a small build. So
+//! when one has been launched in a sandbox, the launcher creates the process for the next: in fresh namespaces, with the
+//! part of the sandbox that needs no plan. Nothing of an earlier build is in it; it has not been near one.
+//!
+//! What it has seen of the host must still be true when it is used. That is its mounts alone: if there has been any change
+//! since, another process is created, and this one ends.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use kiln_sys::process::{Cloned, Namespaces, clone_process, close_descriptors_but, reap};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
+
+use super::build::Launching;
+use super::event_loop::Surroundings;
+use crate::Network;
+use crate::child::{Child, Groundwork};
+use crate::request::{self, Incoming, Request};
+use crate::status::StatusSender;
+
+/// A process that waits to be told what to build.
+pub(super) struct Spare {
+    process: Cloned,
+    namespaces: Namespaces,
+    orders: OwnedFd,
+    mounts: MountsWatch,
+}
+
+impl Spare {
+    /// Creates one in these namespaces, which are those of a sandbox; `None` if that isn't possible.
+    pub(super) fn create(namespaces: Namespaces, surroundings: &Surroundings<'_>) -> Option<Self> {
+        // From here on: what changes while the process is being created must be noticed too.
+        let mounts = MountsWatch::begin().ok()?;
+        let (orders, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
+        let process =
+            clone_process(namespaces, None, || wait_for_orders(&theirs, namespaces, surroundings)).ok()?;
+        Some(Self { process, namespaces, orders, mounts })
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        self.process.pid
+    }
+
+    /// Whether it is in the right namespaces for this build. A cgroup is joined at birth, so it has none.
+    pub(super) fn fits(&self, launching: &Launching, surroundings: &Surroundings<'_>) -> bool {
+        launching.header.sandboxed
+            && launching.header.cgroup.is_none()
+            && self.namespaces == launching.namespaces(surroundings)
+    }
+
+    /// Lets it build. `None` if it can't any more; then it has ended.
+    pub(super) fn build(self, launching: &Launching) -> Option<Cloned> {
+        if self.mounts.have_changed() {
+            self.end();
+            return None;
+        }
+        let request = Request::Launch(launching.header.clone());
+        let descriptors = [launching.status.as_fd(), launching.plan.as_fd(), launching.terminal.as_fd()];
+        match request::send(self.orders.as_fd(), &request, &descriptors) {
+            Ok(()) => Some(self.process),
+            Err(_) => {
+                self.end();
+                None
+            }
+        }
+    }
+
+    /// Ends it, and waits for that.
+    pub(super) fn end(self) {
+        // It may have ended already.
+        let _ = pidfd_send_signal(&self.process.pidfd, Signal::KILL);
+        let mut polled = [PollFd::new(&self.process.pidfd, PollFlags::IN)];
+        while let Err(Errno::INTR) = poll(&mut polled, None) {}
+        let _ = reap(Some(self.process.pid));
+    }
+}
+
+/// The process itself. The result is its exit code, unless it becomes a builder.
+fn wait_for_orders(orders: &OwnedFd, namespaces: Namespaces, surroundings: &Surroundings<'_>) -> u8 {
+    let launcher = surroundings.launcher.as_fd();
+    // Copies of other builds' descriptors would hide from the engine that the launcher has closed its own.
+    let kept = [orders.as_fd(), launcher, surroundings.null];
+    if close_descriptors_but(&kept).is_err() || super::die_with(launcher).is_err() {
+        return 1;
+    }
+    let private_network = namespaces.contains(Namespaces::NETWORK);
+    let network = if private_network { Network::Private } else { Network::Host };
+    let groundwork = Groundwork::lay(surroundings.privileged, surroundings.ids, network);
+    let Ok(Incoming::Request(Request::Launch(_), descriptors)) = request::receive(orders.as_fd()) else {
+        return 1;
+    };
+    let Ok([status, plan, terminal]) = <[OwnedFd; 3]>::try_from(descriptors) else { return 1 };
+    let status = StatusSender::new(status);
+    let child =
+        Child { groundwork: Some(groundwork), ..surroundings.child(&status, plan, terminal, namespaces) };
+    child.run()
+}
+
+/// Notices changes of the mounts that this process sees.
+struct MountsWatch {
+    mounts: File,
+}
+
+impl MountsWatch {
+    fn begin() -> std::io::Result<Self> {
+        Ok(Self { mounts: File::open("/proc/self/mounts")? })
+    }
+
+    /// Whether anything has changed since the beginning, or that can't be told.
+    fn have_changed(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut polled = [PollFd::new(&self.mounts, PollFlags::PRI)];
+        match poll(&mut polled, Some(&now)) {
+            Ok(_) => polled.iter().any(|polled| polled.revents().intersects(PollFlags::PRI | PollFlags::ERR)),
+            Err(_) => true,
+        }
+    }
+}
