@@ -5,11 +5,14 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kiln_derivation::Platform;
 use kiln_events::EventSender;
+use kiln_fs::Trash;
 use kiln_narinfo::{PathInfo, SecretKey};
-use kiln_sandbox::{BuildUsers, Launcher, remove_leftovers};
+use kiln_sandbox::{BuildDirectories, BuildUsers, Launcher, SandboxError};
 use kiln_schedule::Slots;
 use kiln_settings::Settings;
 use kiln_store::{Follow, LocalStore, blocking};
@@ -21,6 +24,9 @@ use crate::error::{EngineError, Failure};
 use crate::execute::LOW_DISK_SPACE;
 use crate::goal::{Failures, Interest, Registry, SharedOutcome, Wanted, derivation_goal};
 use crate::slots::SlotPool;
+
+/// How long small things that builds have left lie about before they are deleted, many at once.
+const TRASH_IS_KEPT: Duration = Duration::from_secs(5);
 
 /// Makes things valid in one store. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +45,10 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<Counters>,
     pub(crate) launcher: Launcher,
     pub(crate) build_users: Option<BuildUsers>,
+    pub(crate) build_directories: Arc<BuildDirectories>,
+    /// What builds leave beside the store's objects.
+    pub(crate) trash: Arc<Trash>,
+    trash_is_seen_to: AtomicBool,
     pub(crate) slots: Arc<SlotPool>,
     pub(crate) slots_for_builds: usize,
     pub(crate) failures: Arc<Failures>,
@@ -66,10 +76,7 @@ impl Engine {
         let is_root = rustix::process::geteuid().is_root();
         let build_users = if is_root && !settings.build_users_group.is_empty() {
             let pool = store.config().locations.state_dir.join("userpool");
-            Some(
-                BuildUsers::new(&settings.build_users_group, &pool)
-                    .map_err(kiln_sandbox::SandboxError::from)?,
-            )
+            Some(BuildUsers::new(&settings.build_users_group, &pool).map_err(SandboxError::from)?)
         } else {
             None
         };
@@ -81,7 +88,14 @@ impl Engine {
             system_features: settings.system_features.clone(),
         };
         let bytes = |(name, value): (OsString, OsString)| (name.into_vec(), value.into_vec());
+        let build_dir = match &settings.build_dir {
+            Some(directory) => PathBuf::from(directory),
+            None => store.config().locations.build_dir.clone(),
+        };
         let core = Core {
+            build_directories: Arc::new(BuildDirectories::new(build_dir)),
+            trash: Arc::new(Trash::new(store.directory().try_clone().map_err(Failure::from)?)),
+            trash_is_seen_to: AtomicBool::new(false),
             store,
             platform,
             environment: environment.into_iter().map(bytes).collect(),
@@ -98,7 +112,7 @@ impl Engine {
             settings: Arc::new(settings.clone()),
         };
         // Who was killed left directories behind; that they stay is no reason not to build.
-        if let Err(error) = remove_leftovers(&core.build_dir()) {
+        if let Err(error) = core.build_directories.remove_leftovers() {
             core.events
                 .warn(format!("cannot remove what builds of an engine that was killed have left: {error}"));
         }
@@ -109,6 +123,8 @@ impl Engine {
     pub async fn idle(&self) {
         // The sender is the engine's own, so that the channel is not closed.
         let _ = self.core.untidy.subscribe().wait_for(|count| *count == 0).await;
+        let core = Arc::clone(&self.core);
+        blocking(move || core.empty_trash()).await;
     }
 }
 
@@ -144,12 +160,26 @@ impl Core {
         )
     }
 
-    /// Where build directories are made.
-    pub(crate) fn build_dir(&self) -> PathBuf {
-        self.settings
-            .build_dir
-            .as_ref()
-            .map_or_else(|| self.store.config().locations.build_dir.clone(), PathBuf::from)
+    /// Sees to it that what builds have left is deleted some time soon.
+    pub(crate) fn empty_trash_later(self: &Arc<Self>) {
+        if self.trash_is_seen_to.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let core = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(TRASH_IS_KEPT).await;
+            // When the engine has gone, so has the trash.
+            let Some(core) = core.upgrade() else { return };
+            core.trash_is_seen_to.store(false, Ordering::Relaxed);
+            blocking(move || core.empty_trash()).await;
+        });
+    }
+
+    fn empty_trash(&self) {
+        let beside_the_store = self.trash.empty().map_err(SandboxError::from);
+        if let Err(error) = beside_the_store.and(self.build_directories.empty_trash()) {
+            self.events.warn(format!("cannot remove what builds left behind: {error}"));
+        }
     }
 
     /// Those of the paths that are valid.

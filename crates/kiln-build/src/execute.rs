@@ -7,4 +7,4 @@ mod workspace;
 
 pub(crate) use failure::{Ending, LOW_DISK_SPACE, builder_failure};
 pub(crate) use supervise::{Execution, SuperviseError};
-pub(crate) use workspace::Workspace;
+pub(crate) use workspace::{Directories, Workspace};

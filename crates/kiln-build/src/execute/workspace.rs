@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_events::Verbosity;
-use kiln_fs::{Component, Directory, PathLocks, delete_tree};
+use kiln_fs::{Component, Directory, PathLocks, Trash, delete_tree};
 use kiln_sandbox::{BuildDirectory, BuildUser, ChrootDirectory, Credentials, LaunchPlan, SandboxError};
 use kiln_schedule::Limits;
 use kiln_store::blocking;
@@ -43,19 +43,26 @@ struct Held {
     slot: Slot,
 }
 
+/// The directories of a build: the one beside the store, if it is sandboxed, and the builder's own.
 #[derive(Debug, Default)]
-struct Directories {
+pub(crate) struct Directories {
     chroot: Option<ChrootDirectory>,
     build: Option<BuildDirectory>,
 }
 
 impl Workspace {
-    pub(crate) fn new(core: &Arc<Core>, slot: Slot, user: Option<BuildUser>, locks: PathLocks) -> Self {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        slot: Slot,
+        user: Option<BuildUser>,
+        locks: PathLocks,
+        directories: Directories,
+    ) -> Self {
         // Counted from here on, so that nobody takes the engine for idle while a build is being given up.
         core.untidy.send_modify(|count| *count += 1);
         let held = Held {
             supervisor: None,
-            directories: Directories::default(),
+            directories,
             outputs: Vec::new(),
             registration: None,
             locks,
@@ -80,29 +87,6 @@ impl Workspace {
         self.held.as_ref().and_then(|held| held.user.as_ref()).map(BuildUser::uid)
     }
 
-    /// Makes the directories of the build, and says where they are: the one beside the store if it is sandboxed, and the
-    /// builder's own.
-    pub(crate) async fn make_directories(
-        &mut self,
-        sandboxed: bool,
-        build_dir: PathBuf,
-        derivation: &StorePath,
-    ) -> Result<(Option<PathBuf>, PathBuf), Failure> {
-        let credentials = self.credentials();
-        let real_dir = self.core.real_dir().to_path_buf();
-        let (name, chroot) = (derivation.name().to_owned(), format!("{derivation}.chroot"));
-        let (build, chroot) = blocking(move || {
-            let build = BuildDirectory::create(&build_dir, name.as_bytes(), &credentials)?;
-            let make = || ChrootDirectory::create(&real_dir, chroot.as_bytes(), &credentials);
-            let chroot = sandboxed.then(make).transpose()?;
-            Ok::<_, kiln_sandbox::SandboxError>((build, chroot))
-        })
-        .await?;
-        let paths = (chroot.as_ref().map(ChrootDirectory::path), build.path());
-        self.held()?.directories = Directories { chroot, build: Some(build) };
-        Ok(paths)
-    }
-
     /// Runs the builder to its end.
     pub(crate) async fn run(
         &mut self,
@@ -123,14 +107,22 @@ impl Workspace {
         }
     }
 
-    /// Takes away what a first attempt has made, for another one.
-    pub(crate) async fn begin_anew(&mut self) -> Result<(), Failure> {
+    /// Takes away what a first attempt has made, for another one without a sandbox.
+    pub(crate) async fn begin_anew(&mut self, derivation: &StorePath) -> Result<(), Failure> {
+        let credentials = self.credentials();
         let held = self.held()?;
         if let Some(mut supervisor) = held.supervisor.take() {
             supervisor.abandon().await;
         }
         let directories = std::mem::take(&mut held.directories);
-        Ok(blocking(move || directories.remove()).await?)
+        let (core, derivation) = (Arc::clone(&self.core), derivation.clone());
+        let made = blocking(move || {
+            directories.discard(&core.trash)?;
+            Directories::make(&core, &derivation, false, &credentials)
+        });
+        let made = made.await?;
+        self.held()?.directories = made;
+        Ok(())
     }
 
     /// Does something that must not be left half-done, even if the build is given up meanwhile.
@@ -148,7 +140,12 @@ impl Workspace {
         task.await.map_err(Failure::misc)
     }
 
-    /// Where the builder's files are, for a look at the free space.
+    /// Where the build's directory beside the store is, if it is sandboxed.
+    pub(crate) fn chroot_directory(&self) -> Option<PathBuf> {
+        self.held.as_ref()?.directories.chroot.as_ref().map(ChrootDirectory::path)
+    }
+
+    /// Where the builder's files are.
     pub(crate) fn build_directory(&self) -> Option<PathBuf> {
         self.held.as_ref()?.directories.build.as_ref().map(BuildDirectory::path)
     }
@@ -167,6 +164,7 @@ impl Drop for Workspace {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             held.give_back(&core).await;
+            core.empty_trash_later();
             let untidy = core.untidy.clone();
             // What is idle no longer uses its store.
             drop(core);
@@ -189,12 +187,13 @@ impl Held {
         // The next build may begin while this one's directories are deleted.
         drop(slot);
         let outputs = not_valid(core, outputs).await;
+        let trash = Arc::clone(&core.trash);
         let keeps = core.settings.keep_failed && has_run && !outputs.is_empty();
         let (kept, removed) = blocking(move || {
             let mut directories = directories;
             let build = if keeps { directories.build.take() } else { None };
             let kept = build.map(|build| keep(build, &outputs, user.as_ref().map(BuildUser::uid)));
-            let removed = delete(&outputs).and(directories.remove());
+            let removed = delete(&outputs).and(directories.discard(&trash));
             drop(locks);
             drop(user);
             (kept, removed)
@@ -249,9 +248,22 @@ fn tell(core: &Core, kept: &Kept) {
 }
 
 impl Directories {
-    fn remove(self) -> Result<(), SandboxError> {
-        let chroot = self.chroot.map_or(Ok(()), ChrootDirectory::remove);
-        let build = self.build.map_or(Ok(()), BuildDirectory::remove);
+    /// Makes those of a build of a derivation. Blocks.
+    pub(crate) fn make(
+        core: &Core,
+        derivation: &StorePath,
+        sandboxed: bool,
+        credentials: &Credentials,
+    ) -> Result<Self, SandboxError> {
+        let build = core.build_directories.create(derivation.name().as_bytes(), credentials)?;
+        let name = format!("{derivation}.chroot");
+        let make = || ChrootDirectory::create(core.real_dir(), name.as_bytes(), credentials);
+        Ok(Self { chroot: sandboxed.then(make).transpose()?, build: Some(build) })
+    }
+
+    fn discard(self, trash: &Trash) -> Result<(), SandboxError> {
+        let chroot = self.chroot.map_or(Ok(()), |chroot| chroot.discard(trash));
+        let build = self.build.map_or(Ok(()), BuildDirectory::discard);
         chroot.and(build)
     }
 }

@@ -20,7 +20,7 @@ use super::round::Round;
 use crate::counters::ExpectedBuild;
 use crate::engine::Core;
 use crate::error::Failure;
-use crate::execute::Workspace;
+use crate::execute::{Directories, Workspace};
 use crate::plan::{BuildPlan, Confined, Facts, PlanError, is_confined, make_plan};
 
 /// How long to wait for a build user before giving up.
@@ -53,7 +53,7 @@ pub(super) async fn build(
         let priority = Priority::plain(target.path.name(), target.path.base_name());
         let slot = core.slots.acquire(kind, priority).await;
         let outputs: BTreeSet<StorePath> = target.outputs.values().cloned().collect();
-        match take_turn(core, outputs.clone()).await? {
+        match take_turn(core, &target.path, outputs.clone(), prepared.confined).await? {
             Turn::NoUser => {
                 drop(slot);
                 wait_for_build_user(core).await?;
@@ -66,8 +66,8 @@ pub(super) async fn build(
                 }
             }
             Turn::Valid => return Ok(built(core, &target, BuildResult::new(BuildStatus::AlreadyValid))),
-            Turn::Taken { user, locks, missing } => {
-                let workspace = Workspace::new(core, slot, user, locks);
+            Turn::Taken { user, locks, missing, directories } => {
+                let workspace = Workspace::new(core, slot, user, locks, *directories);
                 let missing = target.outputs.iter().filter(|(_, path)| missing.contains(*path));
                 let missing = missing.map(|(name, _)| name.clone()).collect();
                 let round = Round { core, target: &target, prepared: &prepared, missing, log: None };
@@ -86,24 +86,38 @@ enum Turn {
     /// Somebody else has made all outputs meanwhile.
     Valid,
     /// The build can begin: nothing is at the places of the missing outputs.
-    Taken { user: Option<BuildUser>, locks: PathLocks, missing: BTreeSet<StorePath> },
+    Taken {
+        user: Option<BuildUser>,
+        locks: PathLocks,
+        missing: BTreeSet<StorePath>,
+        directories: Box<Directories>,
+    },
 }
 
-/// Takes a build user and the locks on the outputs, waiting for neither, and looks what is to be done (D6, B7). All of it on
-/// one thread: to go from one to another costs as much as each of the steps.
-async fn take_turn(core: &Core, outputs: BTreeSet<StorePath>) -> Result<Turn, Failure> {
-    let (store, users) = (core.store.clone(), core.build_users.clone());
+/// Takes a build user and the locks on the outputs, waiting for neither, looks what is to be done, and makes directories
+/// for it (D6, B7). All of it on one thread: to go from one to another costs as much as each of the steps.
+async fn take_turn(
+    core: &Arc<Core>,
+    derivation: &StorePath,
+    outputs: BTreeSet<StorePath>,
+    confined: Confined,
+) -> Result<Turn, Failure> {
+    let (core, derivation) = (Arc::clone(core), derivation.clone());
     blocking(move || {
-        let user = match users.map(|users| users.try_acquire()).transpose().map_err(SandboxError::from)? {
-            Some(None) => return Ok(Turn::NoUser),
-            user => user.flatten(),
+        let store = &core.store;
+        let user = match &core.build_users {
+            None => None,
+            Some(users) => match users.try_acquire().map_err(SandboxError::from)? {
+                None => return Ok(Turn::NoUser),
+                user => user,
+            },
         };
         let names = outputs.iter().map(LocalStore::component).collect::<Result<Vec<_>, _>>()?;
         let Some(mut locks) = PathLocks::try_acquire(store.directory(), names)? else {
             return Ok(Turn::Locked);
         };
         // Whoever waits for a lock file looks whether it is still one.
-        locks.delete_on_release(true);
+        locks.discard_on_release(Arc::clone(&core.trash));
         let all: Vec<StorePath> = outputs.iter().cloned().collect();
         let valid = store.valid_among_blocking(&all)?;
         let missing: BTreeSet<StorePath> = outputs.difference(&valid).cloned().collect();
@@ -113,7 +127,9 @@ async fn take_turn(core: &Core, outputs: BTreeSet<StorePath>) -> Result<Turn, Fa
         for path in &missing {
             delete_tree(store.directory(), &LocalStore::component(path)?)?;
         }
-        Ok(Turn::Taken { user, locks, missing })
+        let credentials = user.as_ref().map_or(Credentials::Caller, BuildUser::credentials);
+        let directories = Directories::make(&core, &derivation, confined == Confined::Sandbox, &credentials)?;
+        Ok(Turn::Taken { user, locks, missing, directories: Box::new(directories) })
     })
     .await
 }

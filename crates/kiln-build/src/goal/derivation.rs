@@ -1,10 +1,11 @@
 //! The way of one derivation: load → check outputs → realise inputs → build → register.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_derivation::Derivation;
 use kiln_events::{BuildResult, BuildStatus};
+use kiln_store::{LocalStore, waiting};
 use kiln_store_path::{OutputName, OutputsSpec, StorePath};
 
 use super::outcome::{Outcome, OutcomeKind, SharedOutcome};
@@ -20,6 +21,8 @@ pub(crate) struct Target {
     pub(crate) derivation: Arc<Derivation>,
     /// Paths of all outputs.
     pub(crate) outputs: BTreeMap<OutputName, StorePath>,
+    /// Those of its outputs and input sources that were valid when it was loaded.
+    pub(super) valid: BTreeSet<StorePath>,
 }
 
 /// Makes the wanted outputs of a derivation valid.
@@ -57,7 +60,7 @@ async fn realise(core: &Arc<Core>, path: &StorePath, wanted: &Wanted) -> Result<
     let target = load(core, path).await?;
     loop {
         let outputs = wanted.outputs();
-        if !all_valid(core, &target, &outputs).await? {
+        if !all_valid(core, &target, &outputs)? {
             break;
         }
         if wanted.decide(&outputs) {
@@ -70,32 +73,38 @@ async fn realise(core: &Arc<Core>, path: &StorePath, wanted: &Wanted) -> Result<
     super::build::build(core, target, expected).await
 }
 
-/// The derivation, which must be valid, and which a collector now spares with its outputs and sources (D1).
+/// The derivation, which must be valid, and which a collector now spares with its outputs and sources (D1). All of it on
+/// one thread, where adding roots may wait for a collector.
 pub(crate) async fn load(core: &Core, path: &StorePath) -> Result<Target, Failure> {
-    let store_dir = core.store_dir();
-    core.store.add_temp_roots(vec![path.clone()]).await?;
-    if !core.store.is_valid(path).await? {
-        let message = format!("cannot build missing derivation '{}'", store_dir.display(path));
+    let (store, path) = (core.store.clone(), path.clone());
+    waiting(move || load_blocking(&store, path)).await
+}
+
+fn load_blocking(store: &LocalStore, path: StorePath) -> Result<Target, Failure> {
+    store.add_temp_roots_blocking(std::slice::from_ref(&path))?;
+    if store.path_info_blocking(&path)?.is_none() {
+        let message = format!("cannot build missing derivation '{}'", store.store_dir().display(&path));
         return Err(Failure::new(BuildStatus::MiscFailure, message));
     }
-    let derivation = core.store.read_derivation(path).await?;
+    let derivation = store.read_derivation_blocking(&path)?;
     let outputs: BTreeMap<OutputName, StorePath> =
         derivation.known_output_paths().map(|(name, path)| (name.clone(), path.clone())).collect();
     if outputs.len() != derivation.outputs.len() {
         let message = format!(
             "derivation '{}' has outputs whose paths are known only after its build (content-addressed or deferred), which \
              cannot be built yet",
-            store_dir.display(path)
+            store.store_dir().display(&path)
         );
         return Err(Failure::new(BuildStatus::InputRejected, message));
     }
-    let spared = outputs.values().chain(&derivation.input_sources).cloned().collect();
-    core.store.add_temp_roots(spared).await?;
-    Ok(Target { path: path.clone(), derivation, outputs })
+    let spared: Vec<StorePath> = outputs.values().chain(&derivation.input_sources).cloned().collect();
+    store.add_temp_roots_blocking(&spared)?;
+    let valid = store.valid_among_blocking(&spared)?;
+    Ok(Target { path, derivation, outputs, valid })
 }
 
 /// Whether all wanted outputs are valid (D2). Wanting one that the derivation lacks is an error.
-async fn all_valid(core: &Core, target: &Target, wanted: &OutputsSpec) -> Result<bool, GoalError> {
+fn all_valid(core: &Core, target: &Target, wanted: &OutputsSpec) -> Result<bool, GoalError> {
     if let OutputsSpec::Names(names) = wanted {
         let missing: Vec<&str> =
             names.iter().filter(|name| !target.outputs.contains_key(*name)).map(OutputName::as_str).collect();
@@ -108,9 +117,8 @@ async fn all_valid(core: &Core, target: &Target, wanted: &OutputsSpec) -> Result
             return Err(Failure::new(BuildStatus::MiscFailure, message).into());
         }
     }
-    let paths = target.outputs.iter().filter(|(name, _)| wanted.contains(name)).map(|(_, path)| path.clone());
-    let paths: std::collections::BTreeSet<StorePath> = paths.collect();
-    Ok(core.valid(&paths).await?.len() == paths.len())
+    let mut wanted = target.outputs.iter().filter(|(name, _)| wanted.contains(name));
+    Ok(wanted.all(|(_, path)| target.valid.contains(path)))
 }
 
 fn already_valid(core: &Core, target: &Target, wanted: &OutputsSpec) -> Outcome {

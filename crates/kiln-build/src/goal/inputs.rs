@@ -30,9 +30,7 @@ impl From<Failure> for InputFailure {
 /// wants of the others is given up.
 pub(super) async fn realise_inputs(core: &Arc<Core>, target: &Target) -> Result<(), InputFailure> {
     let store_dir = core.store_dir();
-    let sources = &target.derivation.input_sources;
-    let valid = core.valid(sources).await.map_err(Failure::from)?;
-    if let Some(missing) = sources.difference(&valid).next() {
+    if let Some(missing) = target.derivation.input_sources.difference(&target.valid).next() {
         let message = format!(
             "dependency '{}' of '{}' does not exist, and substitution is disabled",
             store_dir.display(missing),

@@ -87,7 +87,7 @@ impl Round<'_> {
     ) -> Result<(), Failure> {
         let core = self.core;
         let confined = self.prepared.confined;
-        let plan = self.plan(workspace, confined).await?;
+        let plan = self.plan(workspace, confined)?;
         let refusal = match self.execute(&plan, workspace, result).await {
             Ok(()) => return self.register(&plan, workspace).await,
             Err(Stopped::Failed(failure)) => return Err(failure),
@@ -97,8 +97,8 @@ impl Round<'_> {
             return Err(setup_failure(&plan.derivation, &refusal, REFUSED));
         }
         core.events.warn(format!("building '{}' without a sandbox, since {refusal}", plan.derivation));
-        workspace.begin_anew().await?;
-        let plan = self.plan(workspace, Confined::Nothing).await?;
+        workspace.begin_anew(&self.target.path).await?;
+        let plan = self.plan(workspace, Confined::Nothing)?;
         match self.execute(&plan, workspace, result).await {
             Ok(()) => self.register(&plan, workspace).await,
             Err(Stopped::Failed(failure)) => Err(failure),
@@ -106,17 +106,20 @@ impl Round<'_> {
         }
     }
 
-    /// Makes the build's directories, and the plan of what happens in them.
-    async fn plan(&self, workspace: &mut Workspace, confined: Confined) -> Result<BuildPlan, Failure> {
+    /// The plan of what happens in the build's directories.
+    fn plan(&self, workspace: &mut Workspace, confined: Confined) -> Result<BuildPlan, Failure> {
         let (core, target) = (self.core, self.target);
         if confined == Confined::Nothing {
             self.check_unconfined()?;
         }
-        let (chroot, build_directory) =
-            workspace.make_directories(confined == Confined::Sandbox, core.build_dir(), &target.path).await?;
-        // Without a sandbox nothing of the plan is in there.
-        let chroot = chroot.unwrap_or_default();
-        let place = Place { credentials: workspace.credentials(), chroot, build_directory };
+        let place = Place {
+            credentials: workspace.credentials(),
+            // Without a sandbox nothing of the plan is in there.
+            chroot: workspace.chroot_directory().unwrap_or_default(),
+            build_directory: workspace
+                .build_directory()
+                .ok_or_else(|| Failure::misc("the build has no directory"))?,
+        };
         let plan = self.prepared.plan(core, target, &self.missing, confined, &place)?;
         self.check_network(&plan)?;
         workspace.expect_outputs(plan.outputs.values().cloned().collect());

@@ -17,7 +17,8 @@ impl Engine {
     /// Makes the targets valid. Never an error: what fails is in the answer.
     ///
     /// Without [`keep_going`](BuildRequest::keep_going), the first target that fails ends the request, and what nobody
-    /// else wants is cancelled. Dropping the future cancels it all (S12); [`Engine::idle`] then tells when nothing is left.
+    /// else wants is cancelled. Dropping the future cancels it all (S12). When nothing is left of builds, what was cancelled
+    /// included, [`Engine::idle`] tells.
     pub async fn build(&self, request: BuildRequest) -> BuildAnswer {
         let core = &self.core;
         let _remembering = core.failures.remember();
@@ -42,7 +43,6 @@ impl Engine {
             }
         }
         drop(waiting);
-        self.idle().await;
         answer(core, request, &outcomes)
     }
 

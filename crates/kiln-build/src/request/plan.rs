@@ -36,7 +36,7 @@ impl Engine {
         let place = Place {
             credentials: user.as_ref().map_or(Credentials::Caller, BuildUser::credentials),
             chroot: core.real_dir().join(format!("{}.chroot", target.path)),
-            build_directory: core.build_dir().join(format!("nix-build-{name}-0")).join("build"),
+            build_directory: core.build_directories.path().join(format!("nix-build-{name}-0")).join("build"),
         };
         let outputs: BTreeSet<_> = target.outputs.keys().cloned().collect();
         Ok(prepared.plan(core, &target, &outputs, prepared.confined, &place)?)

@@ -1,7 +1,10 @@
 //! What a request would do (R1): which derivations it would build, which paths it would fetch.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
+use kiln_derivation::Derivation;
+use kiln_store::{LocalStore, waiting};
 use kiln_store_path::{DerivedPath, OutputName, OutputsSpec, StorePath};
 
 use crate::engine::Engine;
@@ -34,69 +37,76 @@ impl Engine {
     /// # Errors
     /// The store cannot be asked.
     pub async fn query_missing(&self, targets: &[DerivedPath]) -> Result<Missing, EngineError> {
-        let mut missing = Missing::default();
-        let mut unknown = BTreeSet::new();
-        let mut seen: HashSet<StorePath> = HashSet::new();
-        let mut steps = Vec::new();
-        let mut spared = Vec::new();
-        for target in targets.iter().rev() {
-            match target {
-                DerivedPath::Built { derivation, outputs } => {
-                    steps.push(Step::Enter(derivation.path.clone(), outputs.clone()));
-                }
-                DerivedPath::Opaque(path) => {
-                    if !self.core.store.is_valid(path).await? {
-                        unknown.insert(path.clone());
-                    }
-                }
-            }
-        }
-        while let Some(step) = steps.pop() {
-            match step {
-                Step::Leave(path) => missing.will_build.push(path),
-                Step::Enter(path, outputs) => {
-                    if seen.contains(&path) || self.has_outputs(&path, &outputs, &mut unknown).await? {
-                        continue;
-                    }
-                    seen.insert(path.clone());
-                    let derivation = self.core.store.read_derivation(&path).await?;
-                    spared.push(path.clone());
-                    spared.extend(derivation.known_output_paths().map(|(_, path)| path.clone()));
-                    spared.extend(derivation.input_sources.iter().cloned());
-                    steps.push(Step::Leave(path));
-                    let valid = self.core.valid(&derivation.input_sources).await?;
-                    unknown.extend(derivation.input_sources.difference(&valid).cloned());
-                    for (input, wanted) in derivation.input_derivations.iter().rev() {
-                        let names: BTreeSet<OutputName> = wanted.outputs().clone();
-                        steps.push(Step::Enter(input.clone(), OutputsSpec::Names(names)));
-                    }
-                }
-            }
-        }
-        self.core.store.add_temp_roots(spared).await?;
-        missing.unknown = unknown.into_iter().collect();
-        Ok(missing)
+        let (store, targets) = (self.core.store.clone(), targets.to_vec());
+        Ok(waiting(move || query_missing(&store, &targets)).await?)
     }
+}
 
-    /// Whether there is nothing to do for a derivation: its wanted outputs are valid, or it is missing itself.
-    async fn has_outputs(
-        &self,
-        path: &StorePath,
-        wanted: &OutputsSpec,
-        unknown: &mut BTreeSet<StorePath>,
-    ) -> Result<bool, EngineError> {
-        if !self.core.store.is_valid(path).await? {
-            unknown.insert(path.clone());
-            return Ok(true);
+fn query_missing(store: &LocalStore, targets: &[DerivedPath]) -> Result<Missing, kiln_store::Error> {
+    let mut missing = Missing::default();
+    let mut unknown = BTreeSet::new();
+    let mut seen: HashSet<StorePath> = HashSet::new();
+    let mut steps = Vec::new();
+    let mut spared = Vec::new();
+    for target in targets.iter().rev() {
+        match target {
+            DerivedPath::Built { derivation, outputs } => {
+                steps.push(Step::Enter(derivation.path.clone(), outputs.clone()));
+            }
+            DerivedPath::Opaque(path) => {
+                if store.path_info_blocking(path)?.is_none() {
+                    unknown.insert(path.clone());
+                }
+            }
         }
-        let derivation = self.core.store.read_derivation(path).await?;
-        let mut paths = BTreeSet::new();
-        for (_, output) in derivation.outputs.iter().filter(|(name, _)| wanted.contains(name)) {
-            match output.path() {
-                Some(path) => paths.insert(path.clone()),
-                None => return Ok(false),
-            };
-        }
-        Ok(self.core.valid(&paths).await?.len() == paths.len())
     }
+    while let Some(step) = steps.pop() {
+        match step {
+            Step::Leave(path) => missing.will_build.push(path),
+            Step::Enter(path, outputs) => {
+                if seen.contains(&path) {
+                    continue;
+                }
+                let Some(derivation) = to_build(store, &path, &outputs, &mut unknown)? else { continue };
+                seen.insert(path.clone());
+                spared.push(path.clone());
+                spared.extend(derivation.known_output_paths().map(|(_, path)| path.clone()));
+                spared.extend(derivation.input_sources.iter().cloned());
+                steps.push(Step::Leave(path));
+                let sources: Vec<StorePath> = derivation.input_sources.iter().cloned().collect();
+                let valid = store.valid_among_blocking(&sources)?;
+                unknown.extend(derivation.input_sources.difference(&valid).cloned());
+                for (input, wanted) in derivation.input_derivations.iter().rev() {
+                    let names: BTreeSet<OutputName> = wanted.outputs().clone();
+                    steps.push(Step::Enter(input.clone(), OutputsSpec::Names(names)));
+                }
+            }
+        }
+    }
+    store.add_temp_roots_blocking(&spared)?;
+    missing.unknown = unknown.into_iter().collect();
+    Ok(missing)
+}
+
+/// The derivation, unless there is nothing to do for it: its wanted outputs are valid, or it is missing itself.
+fn to_build(
+    store: &LocalStore,
+    path: &StorePath,
+    wanted: &OutputsSpec,
+    unknown: &mut BTreeSet<StorePath>,
+) -> Result<Option<Arc<Derivation>>, kiln_store::Error> {
+    if store.path_info_blocking(path)?.is_none() {
+        unknown.insert(path.clone());
+        return Ok(None);
+    }
+    let derivation = store.read_derivation_blocking(path)?;
+    let mut paths = Vec::new();
+    for (_, output) in derivation.outputs.iter().filter(|(name, _)| wanted.contains(name)) {
+        match output.path() {
+            Some(path) => paths.push(path.clone()),
+            None => return Ok(Some(derivation)),
+        }
+    }
+    let valid = store.valid_among_blocking(&paths)?;
+    Ok(paths.iter().any(|path| !valid.contains(path)).then_some(derivation))
 }

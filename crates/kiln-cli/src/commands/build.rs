@@ -95,6 +95,7 @@ fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         }
         let request = BuildRequest { targets: targets.clone(), keep_going: session.settings.keep_going };
         let answer = engine.build(request).await;
+        engine.idle().await;
         Ok((missing, Some(answer)))
     };
     let (missing, answer) = session.wait(or_interrupted(work, engine.idle()))?;

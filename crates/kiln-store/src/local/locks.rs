@@ -62,7 +62,11 @@ impl LocalStore {
         waiting(move || store.add_temp_roots_blocking(&paths)).await
     }
 
-    pub(crate) fn add_temp_roots_blocking(&self, paths: &[StorePath]) -> Result<()> {
+    /// Like [`add_temp_roots`](Self::add_temp_roots), for code that may wait for others.
+    ///
+    /// # Errors
+    /// The file of temporary roots cannot be written.
+    pub fn add_temp_roots_blocking(&self, paths: &[StorePath]) -> Result<()> {
         match &self.0.temp_roots {
             Some(roots) => roots.add(paths.iter().map(|path| self.print(path))),
             None => Ok(()),

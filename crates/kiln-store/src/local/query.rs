@@ -79,6 +79,9 @@ impl LocalStore {
     /// # Errors
     /// The database cannot be read.
     pub fn valid_among_blocking(&self, paths: &[StorePath]) -> Result<BTreeSet<StorePath>> {
+        if paths.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         Ok(self.0.database.reader()?.valid_among(paths)?)
     }
 
