@@ -54,13 +54,13 @@ pub enum BuiltinError {
     #[error(
         "packages '{}' and '{}' have the same priority {priority}; use 'nix-env --set-flag priority NUMBER \
          INSTALLED_PKGNAME' to change the priority of one of the conflicting packages (0 being the highest priority)",
-        .first.display(), .second.display()
+        .file.display(), .present.display()
     )]
     SamePriority {
-        /// The file of the package that came first.
-        first: PathBuf,
-        /// The file of the other one.
-        second: PathBuf,
+        /// The file that came second.
+        file: PathBuf,
+        /// The one that is there already.
+        present: PathBuf,
         /// The priority of both.
         priority: i64,
     },

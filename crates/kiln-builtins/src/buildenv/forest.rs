@@ -135,7 +135,7 @@ impl Forest {
             }
             (false, Node::Link { target, priority }) => {
                 if priority == visit.priority {
-                    return Err(BuiltinError::SamePriority { first: target, second: source, priority });
+                    return Err(BuiltinError::SamePriority { file: source, present: target, priority });
                 }
                 if priority > visit.priority {
                     present.insert(new);

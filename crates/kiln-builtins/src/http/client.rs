@@ -1,9 +1,9 @@
-//! Requests over connections that are kept for the next one.
+//! Requests, one connection for each.
 
 use super::connector::Connector;
 use super::credentials::basic;
 use super::failure::Failure;
-use super::settings::TransferSettings;
+use super::settings::{Proxies, TransferSettings};
 use super::tls::NoTls;
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -27,18 +27,13 @@ pub(super) struct Client {
 impl Client {
     /// A client for the event loop that this is called in.
     pub(super) fn new(settings: &TransferSettings, tls: Result<Arc<ClientConfig>, NoTls>) -> Self {
-        let proxies = &settings.proxies;
-        let proxies = Matcher::builder()
-            .http(proxies.http.clone())
-            .https(proxies.https.clone())
-            .all(proxies.all.clone())
-            .no(proxies.none.clone())
-            .build();
-        let proxies = Arc::new(proxies);
+        let proxies = Arc::new(matcher(&settings.proxies));
         let connector = Connector::new(settings, tls, Arc::clone(&proxies));
         let inner = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
+            // A download is one request, mostly. A connection that a server closes while it is kept for another one
+            // would look like a failure of that one.
+            .pool_max_idle_per_host(0)
             .build(connector);
         Self { inner, proxies, user_agent: user_agent(&settings.user_agent_suffix) }
     }
@@ -72,6 +67,16 @@ impl Client {
         *request.uri_mut() = uri;
         self.inner.request(request).await.map_err(|error| Failure::of_client(&error))
     }
+}
+
+/// What decides which proxy a request goes through.
+fn matcher(proxies: &Proxies) -> Matcher {
+    // The matcher itself takes the star for all names, but not for all addresses.
+    if proxies.none.split(',').any(|host| host.trim() == "*") {
+        return Matcher::builder().build();
+    }
+    let Proxies { http, https, all, none } = proxies.clone();
+    Matcher::builder().http(http).https(https).all(all).no(none).build()
 }
 
 /// The name by which servers know the program, and the suffix if it can be sent.
