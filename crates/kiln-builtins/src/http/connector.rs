@@ -4,7 +4,7 @@ use super::settings::TransferSettings;
 use super::tls::NoTls;
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
@@ -16,7 +16,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
@@ -29,6 +30,47 @@ trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 type BoxSocket = TokioIo<Box<dyn Socket>>;
+
+/// A server with its port, where only the scheme tells that: SOCKS takes 443 for all that have none.
+fn with_port(server: &Uri) -> Result<Uri, BoxError> {
+    if server.port().is_some() || server.scheme_str() != Some("http") {
+        return Ok(server.clone());
+    }
+    let authority = format!("{}:80", server.host().unwrap_or_default());
+    Ok(Uri::builder().scheme("http").authority(authority).path_and_query("/").build()?)
+}
+
+/// A TCP connection that is written to from one buffer at a time. A write of several ones at once to a connection that the
+/// other end has closed raises SIGPIPE, which ends a process that does not ignore it, and builders don't.
+struct Unscattered(TcpStream);
+
+impl AsyncRead for Unscattered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Unscattered {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
 
 /// Makes connections for the client.
 #[derive(Clone)]
@@ -57,24 +99,29 @@ impl Connector {
         let is_tls = server.scheme_str() == Some("https");
         let Some(proxy) = self.proxies.intercept(&server) else {
             let socket = self.dial(&server).await?;
-            return if is_tls {
-                self.start_tls(socket, &server).await
-            } else {
-                Ok(Established::plain(socket, false))
-            };
+            return self.finish(socket, &server).await;
         };
-        let scheme = proxy.uri().scheme_str().unwrap_or_default();
-        if !matches!(scheme, "http" | "https") {
-            return Err(format!("proxies with scheme '{scheme}' are not supported").into());
-        }
         let proxy_dial = ProxyDial(self.clone());
+        match proxy.uri().scheme_str().unwrap_or_default() {
+            "http" | "https" => {}
+            scheme @ ("socks5" | "socks5h") => {
+                let is_local = scheme == "socks5";
+                let mut socks = SocksV5::new(proxy.uri().clone(), proxy_dial).local_dns(is_local);
+                if let Some((user, password)) = proxy.raw_auth() {
+                    socks = socks.with_auth(user.to_owned(), password.to_owned());
+                }
+                let socket = socks.call(with_port(&server)?).await?;
+                return self.finish(socket, &server).await;
+            }
+            scheme => return Err(format!("proxies with scheme '{scheme}' are not supported").into()),
+        }
         if is_tls {
             let mut tunnel = Tunnel::new(proxy.uri().clone(), proxy_dial);
             if let Some(authorization) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(authorization.clone());
             }
             let socket = tunnel.call(server.clone()).await?;
-            self.start_tls(socket, &server).await
+            self.finish(socket, &server).await
         } else {
             Ok(Established::plain(proxy_dial.dial(proxy.uri().clone()).await?, true))
         }
@@ -83,7 +130,16 @@ impl Connector {
     /// A connection without anything on it.
     async fn dial(&self, host: &Uri) -> Result<BoxSocket, BoxError> {
         let stream = self.tcp.clone().call(host.clone()).await?;
-        Ok(TokioIo::new(Box::new(stream.into_inner())))
+        Ok(TokioIo::new(Box::new(Unscattered(stream.into_inner()))))
+    }
+
+    /// Makes a way to the server ready for requests.
+    async fn finish(&self, socket: BoxSocket, server: &Uri) -> Result<Established, BoxError> {
+        if server.scheme_str() == Some("https") {
+            self.start_tls(socket, server).await
+        } else {
+            Ok(Established::plain(socket, false))
+        }
     }
 
     async fn start_tls(&self, socket: BoxSocket, server: &Uri) -> Result<Established, BoxError> {

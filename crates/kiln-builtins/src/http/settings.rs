@@ -1,9 +1,10 @@
 //! How files are transferred.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The settings of transfers. Their names are those in `nix.conf`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferSettings {
     /// `connect-timeout`: how long making a connection may take, TLS and all; 0 for any time.
     pub connect_timeout: Duration,
@@ -37,12 +38,12 @@ impl Default for TransferSettings {
     }
 }
 
-/// The proxies that connections go through, as curl's variables have them: URLs with scheme `http` or `https` and perhaps
-/// a user and a password. An empty text is as good as none.
+/// The proxies that connections go through, as curl's variables have them: URLs with scheme `http`, `https`, `socks5` or
+/// `socks5h` and perhaps a user and a password. An empty text is as good as none.
 ///
 /// Whoever names the proxy sees what goes through it, so these have to come from the environment of the daemon, not from
 /// the derivation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proxies {
     /// For `http` URLs (`http_proxy`).
     pub http: String,
