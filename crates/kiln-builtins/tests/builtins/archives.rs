@@ -1,4 +1,6 @@
-//! Tar archives as nobody should make them.
+//! Tar archives as nobody should make them, and all ways to compress them.
+
+use std::io::Write as _;
 
 /// An archive.
 #[derive(Clone, Default)]
@@ -74,4 +76,26 @@ pub(crate) fn header(type_flag: u8, path: &[u8], link: &[u8], size: u64, mode: u
     let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
     block
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
 }

@@ -1,11 +1,11 @@
 //! Downloads that are archives.
 
+use crate::archives::xz;
 use crate::bench::{Bench, expected, tree};
 use crate::server::{Server, answer, answer_of, header};
 use kiln_fs::{Component, Directory};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 /// An archive, and the tree that it is of.
@@ -22,12 +22,6 @@ fn archive() -> (Vec<u8>, BTreeMap<String, String>) {
     let directory = Directory::open(scratch.path()).unwrap();
     kiln_fs::dump(&directory, &Component::new("tree").unwrap(), &mut archive).unwrap();
     (archive, tree(&root))
-}
-
-fn xz(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 fn unpacking(server: &Server, path: &str) -> Bench {
