@@ -72,7 +72,20 @@ impl Engine {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         events: EventSender,
     ) -> Result<Self, EngineError> {
-        let launcher = Launcher::start()?;
+        Self::with_launcher(Launcher::start()?, store, settings, environment, events)
+    }
+
+    /// As [`Engine::start`], with a launcher that was started before: for embedders whose `main` is not theirs.
+    ///
+    /// # Errors
+    /// The build users or the keys for signing are not to be had.
+    pub fn with_launcher(
+        launcher: Launcher,
+        store: LocalStore,
+        settings: &Settings,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        events: EventSender,
+    ) -> Result<Self, EngineError> {
         let is_root = rustix::process::geteuid().is_root();
         let build_users = if is_root && !settings.build_users_group.is_empty() {
             let pool = store.config().locations.state_dir.join("userpool");
@@ -154,7 +167,7 @@ impl Core {
             |wanted| wanted.widen(&outputs),
             || {
                 let wanted = Arc::new(Wanted::new(outputs.clone()));
-                let goal = derivation_goal(Arc::clone(self), path.clone(), Arc::clone(&wanted));
+                let goal = derivation_goal(Arc::clone(self), path.clone(), None, Arc::clone(&wanted));
                 (wanted, goal)
             },
         )

@@ -1,6 +1,7 @@
 //! Requests: what callers ask of the engine.
 
 mod answer;
+mod build_derivation;
 mod build_paths;
 mod plan;
 mod query_missing;

@@ -116,3 +116,42 @@ fn s13_a_failure_below_counts_for_what_it_is() {
     ran.failed(101);
     assert_eq!(statuses(&ran), ["DependencyFailed"]);
 }
+
+#[test]
+fn s2_a_goal_tells_how_many_of_its_dependencies_failed() {
+    let kiln = kiln();
+    let recipe = Recipe::default()
+        .derivation("one", "exit 1")
+        .derivation("two", "exit 1")
+        .derivation("good", "echo > $out")
+        .derivation("it", "cat ${one} ${two} ${good} > $out");
+    kiln.write("kiln.toml", recipe.text());
+    let path = "/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-nowhere";
+    let ran = kiln.run(["build", "--no-link", "--json", "--keep-going", ":it", ":good", path]);
+    ran.failed(100);
+    assert_eq!(statuses(&ran), ["DependencyFailed", "Built", "NoSubstituters"]);
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let message = json[0]["errorMsg"].as_str().unwrap();
+    assert!(message.contains("2 dependencies couldn't be built"), "{message}");
+}
+
+#[test]
+fn d9_who_is_at_fault_decides_how_a_start_fails() {
+    let script = || Recipe::script("echo > $out");
+    let graph = script().with("env.exportReferencesGraph = \"graph /etc\"");
+    let platform = script().with("system = \"mips-linux\"");
+    let missing = ("sandbox-paths", "/does/not/exist");
+    for (recipe, option, status, code) in [
+        (graph, None, "InputRejected", 100),
+        (platform, None, "InputRejected", 100),
+        (script(), Some(missing), "MiscFailure", 1),
+    ] {
+        let mut kiln = kiln();
+        if let Some((name, value)) = option {
+            kiln = kiln.option(name, value);
+        }
+        let ran = kiln.build(&recipe, &["--json"]);
+        ran.failed(code);
+        assert_eq!(statuses(&ran), [status], "{recipe}\n{}", ran.stderr);
+    }
+}

@@ -77,6 +77,11 @@ impl Kiln {
         self
     }
 
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The scratch directory: `root` in it is the store's.
     pub fn directory(&self) -> &Path {
         self.scratch.path()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_derivation::Derivation;
+use kiln_derivation::{BasicDerivation, Derivation};
 use kiln_events::{BuildResult, BuildStatus};
 use kiln_store::{LocalStore, waiting};
 use kiln_store_path::{OutputName, OutputsSpec, StorePath};
@@ -23,12 +23,19 @@ pub(crate) struct Target {
     pub(crate) outputs: BTreeMap<OutputName, StorePath>,
     /// Those of its outputs and input sources that were valid when it was loaded.
     pub(super) valid: BTreeSet<StorePath>,
+    /// It was given by value, so that its inputs are paths alone and nobody knows how to make them.
+    pub(super) is_basic: bool,
 }
 
-/// Makes the wanted outputs of a derivation valid.
-pub(crate) async fn derivation_goal(core: Arc<Core>, path: StorePath, wanted: Arc<Wanted>) -> SharedOutcome {
+/// Makes the wanted outputs of a derivation valid. One that is `given` need not be in the store.
+pub(crate) async fn derivation_goal(
+    core: Arc<Core>,
+    path: StorePath,
+    given: Option<BasicDerivation>,
+    wanted: Arc<Wanted>,
+) -> SharedOutcome {
     let mut because_of = Vec::new();
-    let outcome = match realise(&core, &path, &wanted).await {
+    let outcome = match realise(&core, &path, given, &wanted).await {
         Ok(outcome) => outcome,
         Err(GoalError::Failed(failure)) => Outcome::failure(OutcomeKind::Failed, failure.into_result()),
         Err(GoalError::Inputs(InputFailure { failure, failed })) => {
@@ -56,8 +63,13 @@ impl<E: Into<Failure>> From<E> for GoalError {
     }
 }
 
-async fn realise(core: &Arc<Core>, path: &StorePath, wanted: &Wanted) -> Result<Outcome, GoalError> {
-    let target = load(core, path).await?;
+async fn realise(
+    core: &Arc<Core>,
+    path: &StorePath,
+    given: Option<BasicDerivation>,
+    wanted: &Wanted,
+) -> Result<Outcome, GoalError> {
+    let target = load(core, path, given).await?;
     loop {
         let outputs = wanted.outputs();
         if !all_valid(core, &target, &outputs)? {
@@ -73,20 +85,32 @@ async fn realise(core: &Arc<Core>, path: &StorePath, wanted: &Wanted) -> Result<
     super::build::build(core, target, expected).await
 }
 
-/// The derivation, which must be valid, and which a collector now spares with its outputs and sources (D1). All of it on
+/// The derivation, which must be valid unless it is given, and which a collector now spares with its outputs and sources (D1). All of it on
 /// one thread, where adding roots may wait for a collector.
-pub(crate) async fn load(core: &Core, path: &StorePath) -> Result<Target, Failure> {
+pub(crate) async fn load(
+    core: &Core,
+    path: &StorePath,
+    given: Option<BasicDerivation>,
+) -> Result<Target, Failure> {
     let (store, path) = (core.store.clone(), path.clone());
-    waiting(move || load_blocking(&store, path)).await
+    waiting(move || load_blocking(&store, path, given)).await
 }
 
-fn load_blocking(store: &LocalStore, path: StorePath) -> Result<Target, Failure> {
+fn load_blocking(
+    store: &LocalStore,
+    path: StorePath,
+    given: Option<BasicDerivation>,
+) -> Result<Target, Failure> {
     store.add_temp_roots_blocking(std::slice::from_ref(&path))?;
-    if store.path_info_blocking(&path)?.is_none() {
-        let message = format!("cannot build missing derivation '{}'", store.store_dir().display(&path));
-        return Err(Failure::new(BuildStatus::MiscFailure, message));
-    }
-    let derivation = store.read_derivation_blocking(&path)?;
+    let is_basic = given.is_some();
+    let derivation = match given {
+        Some(given) => Arc::new(given.into_derivation()),
+        None if store.path_info_blocking(&path)?.is_none() => {
+            let message = format!("cannot build missing derivation '{}'", store.store_dir().display(&path));
+            return Err(Failure::new(BuildStatus::MiscFailure, message));
+        }
+        None => store.read_derivation_blocking(&path)?,
+    };
     let outputs: BTreeMap<OutputName, StorePath> =
         derivation.known_output_paths().map(|(name, path)| (name.clone(), path.clone())).collect();
     if outputs.len() != derivation.outputs.len() {
@@ -100,7 +124,7 @@ fn load_blocking(store: &LocalStore, path: StorePath) -> Result<Target, Failure>
     let spared: Vec<StorePath> = outputs.values().chain(&derivation.input_sources).cloned().collect();
     store.add_temp_roots_blocking(&spared)?;
     let valid = store.valid_among_blocking(&spared)?;
-    Ok(Target { path, derivation, outputs, valid })
+    Ok(Target { path, derivation, outputs, valid, is_basic })
 }
 
 /// Whether all wanted outputs are valid (D2). Wanting one that the derivation lacks is an error.

@@ -31,11 +31,16 @@ impl From<Failure> for InputFailure {
 pub(super) async fn realise_inputs(core: &Arc<Core>, target: &Target) -> Result<(), InputFailure> {
     let store_dir = core.store_dir();
     if let Some(missing) = target.derivation.input_sources.difference(&target.valid).next() {
-        let message = format!(
-            "dependency '{}' of '{}' does not exist, and substitution is disabled",
-            store_dir.display(missing),
-            store_dir.display(&target.path)
-        );
+        let derivation = store_dir.display(&target.path);
+        let message = if target.is_basic {
+            format!(
+                "some dependencies of '{derivation}' are missing, such as '{}'",
+                store_dir.display(missing)
+            )
+        } else {
+            let missing = store_dir.display(missing);
+            format!("dependency '{missing}' of '{derivation}' does not exist, and substitution is disabled")
+        };
         return Err(Failure::new(BuildStatus::MiscFailure, message).into());
     }
     let mut waiting: FuturesUnordered<_> = target

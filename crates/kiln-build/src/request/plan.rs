@@ -19,7 +19,7 @@ impl Engine {
     /// The derivation is not valid, or cannot be built here.
     pub async fn plan(&self, path: &StorePath) -> Result<BuildPlan, EngineError> {
         let core = &self.core;
-        let target = load(core, path).await?;
+        let target = load(core, path, None).await?;
         let mut inputs = target.derivation.input_sources.clone();
         for (input, wanted) in &target.derivation.input_derivations {
             let input = core.store.read_derivation(input).await?;
