@@ -2,7 +2,11 @@
 
 use crate::archives::{bzip2, gzip, xz, zstd};
 use crate::bench::{Bench, tree};
+use crate::server::{Server, answer};
+use crate::unpack;
+use kiln_hash::Sha256;
 use kiln_testing::{NixPeer, ScratchDirectory};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -149,5 +153,35 @@ fn b11_channels_are_those_of_nix() {
         bench.succeed();
         assert_eq!(bench.tree(), tree(&made_by_nix), "{archive}");
         assert!(bench.tree().len() > 8, "{archive}");
+    }
+}
+
+#[test]
+fn b11_downloads_are_those_of_nix() {
+    let Some(peer) = Peer::find() else { return };
+    let (archive, _) = unpack::archive();
+    let (head, tail) = kiln_nar::file_framing(true, 4);
+    let program = [&head[..], b"text", &tail].concat();
+    let server = Server::new(move |_, request, stream| {
+        let body = if request.contains(" /tree.nar.xz ") { xz(&archive) } else { b"text".to_vec() };
+        let _ = stream.write_all(&answer("200 OK", &[], &body));
+    });
+    let tree_hash = Sha256::of(unpack::archive().0).base16();
+    for (path, hash, mode, unpack, executable) in [
+        ("/tree.nar.xz", tree_hash, "recursive", "1", ""),
+        ("/file", Sha256::of("text").base16(), "flat", "", ""),
+        ("/program", Sha256::of(program).base16(), "recursive", "", "1"),
+    ] {
+        let url = server.url(path);
+        let expression = format!(
+            r#"{{ file = derivation {{ name = "file"; system = "builtin"; builder = "builtin:fetchurl"; url = "{url}";
+                 outputHashAlgo = "sha256"; outputHash = "{hash}"; outputHashMode = "{mode}";
+                 unpack = "{unpack}"; executable = "{executable}"; }}; }}"#
+        );
+        let made_by_nix = peer.build(&expression, "file").unwrap();
+        let bench = Bench::fetchurl(&url).with("outputHash", &hash).with("outputHashMode", mode);
+        let bench = bench.with("unpack", unpack).with("executable", executable);
+        bench.succeed();
+        assert_eq!(bench.tree(), tree(&made_by_nix), "{path}");
     }
 }

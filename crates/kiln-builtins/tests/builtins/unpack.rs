@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 /// An archive, and the tree that it is of.
-fn archive() -> (Vec<u8>, BTreeMap<String, String>) {
+pub(crate) fn archive() -> (Vec<u8>, BTreeMap<String, String>) {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("tree");
     fs::create_dir_all(root.join("bin")).unwrap();
