@@ -13,6 +13,8 @@ use crate::renderer::{Options, Renderer};
 
 /// The least time between two frames on a terminal.
 const FRAME: Duration = Duration::from_millis(100);
+/// The least time between two writes where there is none: each wakes a thread.
+const WRITE: Duration = Duration::from_millis(10);
 
 /// Events on a terminal or in a log.
 ///
@@ -32,6 +34,14 @@ struct Shared {
 struct Inner {
     renderer: Renderer,
     finishing: bool,
+    /// The writer waits for something to do, and not only for the time to do it.
+    is_idle: bool,
+}
+
+impl Inner {
+    fn has_work(&self) -> bool {
+        self.renderer.has_pending() || self.renderer.has_status()
+    }
 }
 
 impl Shared {
@@ -47,7 +57,7 @@ impl Console {
         output: Box<dyn Write + Send>,
         window: Box<dyn Fn() -> WindowSize + Send>,
     ) -> io::Result<Console> {
-        let inner = Mutex::new(Inner { renderer: Renderer::new(options), finishing: false });
+        let inner = Mutex::new(Inner { renderer: Renderer::new(options), finishing: false, is_idle: false });
         let shared = Arc::new(Shared { began: Instant::now(), inner, changed: Condvar::new() });
         let writer = Writer { shared: shared.clone(), output: Some(output), window };
         let writer = thread::Builder::new().name("console".to_owned()).spawn(move || writer.run())?;
@@ -82,8 +92,11 @@ impl EventSink for Console {
         let mut inner = self.shared.lock();
         let now = self.shared.began.elapsed();
         inner.renderer.event(&event, now);
+        let is_wanted = inner.is_idle && inner.has_work();
         drop(inner);
-        self.shared.changed.notify_all();
+        if is_wanted {
+            self.shared.changed.notify_all();
+        }
     }
 }
 
@@ -115,24 +128,25 @@ impl Writer {
         }
     }
 
-    /// Waits until there is something to write, on a terminal no sooner than a frame after the last one.
+    /// Waits until there is something to write, and some time has passed since the last time.
     fn wait(&self, last_frame: Option<Instant>) -> MutexGuard<'_, Inner> {
         let mut inner = self.shared.lock();
         loop {
-            let Inner { renderer, finishing } = &*inner;
-            let until_frame = match last_frame {
-                Some(last) if renderer.draws_status() => FRAME.saturating_sub(last.elapsed()),
-                _ => Duration::ZERO,
-            };
-            let has_work = renderer.has_pending() || renderer.has_status();
-            inner = match (*finishing, has_work) {
+            let least = if inner.renderer.draws_status() { FRAME } else { WRITE };
+            let until_frame = last_frame.map_or(Duration::ZERO, |last| least.saturating_sub(last.elapsed()));
+            inner = match (inner.finishing, inner.has_work()) {
                 (true, _) => return inner,
                 (false, true) if until_frame.is_zero() => return inner,
                 (false, true) => {
                     let waited = self.shared.changed.wait_timeout(inner, until_frame);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                (false, false) => self.shared.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                (false, false) => {
+                    inner.is_idle = true;
+                    let mut woken = self.shared.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                    woken.is_idle = false;
+                    woken
+                }
             };
         }
     }
