@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kiln_sys::process::{Namespaces, exit_now};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 
@@ -74,6 +74,9 @@ impl Surroundings<'_> {
 const CONTROL: u64 = 0;
 const GUARDIAN: u64 = 1;
 const EVENTS_AT_ONCE: usize = 64;
+/// How long there must be nothing to do before the spare process is created: what was launched last goes first, while it
+/// still sets up its world.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_500_000 };
 
 struct EventLoop<'a> {
     control: BorrowedFd<'a>,
@@ -146,10 +149,17 @@ impl EventLoop<'_> {
     fn serve(mut self) -> Result<(), Errno> {
         let mut events = [MaybeUninit::uninit(); EVENTS_AT_ONCE];
         loop {
-            let ready = match epoll::wait(&self.epoll, &mut events, None) {
+            let spare_is_due = self.spare_wanted.is_some() && self.spare.is_none();
+            let patience = spare_is_due.then_some(&QUIET);
+            let ready = match epoll::wait(&self.epoll, &mut events, patience) {
                 Err(Errno::INTR) => continue,
                 result => result?.0.iter().map(|event| event.data.u64()).collect::<Vec<_>>(),
             };
+            if ready.is_empty()
+                && let Some(namespaces) = self.spare_wanted.take()
+            {
+                self.spare = Spare::create(namespaces, &self.surroundings);
+            }
             for token in ready {
                 if token == GUARDIAN {
                     return self.end_builds();
@@ -166,9 +176,6 @@ impl EventLoop<'_> {
                     build.kill();
                     let _ = epoll::delete(&self.epoll, build.status());
                 }
-            }
-            if let (Some(namespaces), None) = (self.spare_wanted.take(), &self.spare) {
-                self.spare = Spare::create(namespaces, &self.surroundings);
             }
         }
     }
