@@ -97,7 +97,8 @@ impl Database {
         Run: FnMut(&WriteTransaction<'_>) -> Result<T> + Send + 'static,
     {
         let (sender, receiver) = bounded(1);
-        self.submit(run, move |result| {
+        let Some(writer) = &self.writer else { return Err(Error::ReadOnly) };
+        writer.submit_and_help(run, move |result| {
             // Nobody waits any more only if the waiting thread is gone.
             let _ = sender.send(result);
         });

@@ -1,4 +1,5 @@
-//! The one writer: a thread that commits what waits for it in groups.
+//! The one writer: a thread that commits what waits for it in groups. Who waits for a change, and finds nobody writing, is
+//! the writer for the moment.
 //!
 //! Whoever wants a change hands it over and goes on, or waits; nobody holds a lock. Whatever has gathered while the last
 //! transaction ran goes into the next one together, each change in a savepoint of its own, so that the failure of one
@@ -97,7 +98,26 @@ impl Writer {
         Run: FnMut(&WriteTransaction<'_>) -> Result<T> + Send + 'static,
         Done: FnOnce(Result<T>) + Send + 'static,
     {
+        self.hand_over(Box::new(Change { run, done, result: None }));
+    }
+
+    /// As [`Writer::submit`], for those who wait for the result anyway: if nobody else is writing, the change is made on
+    /// this thread, which saves the ways to the writer's and back.
+    pub(crate) fn submit_and_help<T, Run, Done>(&self, run: Run, done: Done)
+    where
+        T: Send + 'static,
+        Run: FnMut(&WriteTransaction<'_>) -> Result<T> + Send + 'static,
+        Done: FnOnce(Result<T>) + Send + 'static,
+    {
         let job: Box<dyn Job> = Box::new(Change { run, done, result: None });
+        let nobody_waits = self.queue.as_ref().is_some_and(Sender::is_empty);
+        match self.state.connection.try_lock().ok().filter(|_| nobody_waits) {
+            Some(connection) => self.state.commit_group(connection, vec![job]),
+            None => self.hand_over(job),
+        }
+    }
+
+    fn hand_over(&self, job: Box<dyn Job>) {
         let refused = match &self.queue {
             Some(queue) => queue.send(job).err().map(|error| error.0),
             None => Some(job),
@@ -132,15 +152,17 @@ impl WriterState {
         while let Ok(first) = queue.recv() {
             let mut group = vec![first];
             group.extend(queue.try_iter().take(LARGEST_GROUP - 1));
-            self.commit_group(group);
+            self.commit_group(self.lock(), group);
         }
     }
 
-    fn commit_group(&self, mut group: Vec<Box<dyn Job>>) {
-        match self.attempt(&mut group) {
+    fn commit_group(&self, connection: MutexGuard<'_, Connection>, mut group: Vec<Box<dyn Job>>) {
+        match self.attempt(connection, &mut group) {
             Ok(()) => group.into_iter().for_each(|job| job.finish(Ok(()))),
             // What spoilt the transaction may be the doing of one change only (the disk is too full for it): each on its own.
-            Err(_) if group.len() > 1 => group.into_iter().for_each(|job| self.commit_group(vec![job])),
+            Err(_) if group.len() > 1 => {
+                group.into_iter().for_each(|job| self.commit_group(self.lock(), vec![job]));
+            }
             Err(error) => {
                 let error = Arc::new(error);
                 group.into_iter().for_each(|job| job.finish(Err(error.clone())));
@@ -149,8 +171,8 @@ impl WriterState {
     }
 
     /// Runs all changes in one transaction. An error means that nothing of it was committed.
-    fn attempt(&self, group: &mut [Box<dyn Job>]) -> Result<()> {
-        let connection = &*self.lock();
+    fn attempt(&self, connection: MutexGuard<'_, Connection>, group: &mut [Box<dyn Job>]) -> Result<()> {
+        let connection = &*connection;
         // Taking the write lock at the start means that nothing later can find the database busy.
         self.execute(connection, "starting a transaction", "begin immediate")?;
         let result = self
