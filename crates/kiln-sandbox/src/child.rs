@@ -13,6 +13,7 @@ use kiln_sys::process::execute;
 use rustix::io::Errno;
 use rustix::process::Rlimit;
 
+use crate::mounts::GroundworkPlan;
 use crate::status::{Report, StatusSender, describe};
 use crate::{
     ByteString, Confinement, Isolation, LaunchPlan, Network, Sandbox, SetupError, SetupStage,
@@ -121,10 +122,10 @@ impl Child<'_> {
     ) -> Result<(), SetupError> {
         let groundwork = match self.groundwork.take() {
             Some(groundwork) => groundwork?,
-            None => Groundwork::lay(self.privileged, self.ids, sandbox.network)?,
+            None => Groundwork::lay(&GroundworkPlan::of(plan, sandbox), self.privileged, self.ids)?,
         };
         files::place(plan)?;
-        root::build(groundwork, plan, sandbox)?;
+        root::build(&groundwork, plan, sandbox)?;
         process_state::enter(&plan.build_directory.target)?;
         isolation.files = true;
         isolation.ipc = true;

@@ -4,9 +4,11 @@
 //! out in order by the build's own process in its own mount namespace. Targets are absolute paths in the builder's
 //! world; their parents are made as needed, on the sandbox's own file system only.
 
-use serde::Serialize;
+use std::collections::BTreeSet;
 
-use crate::{ByteString, LaunchPlan, Network, Sandbox};
+use serde::{Deserialize, Serialize};
+
+use crate::{ByteString, LaunchPlan, Network, Sandbox, SandboxPath};
 
 mod files;
 use files::readable_files;
@@ -109,27 +111,85 @@ const MASKED: [&str; 8] =
 /// What in `/proc` lets root change the machine.
 const PROTECTED: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
+/// What the part of a sandbox depends on that has nothing to do with what is built, nor with what is on the host: from one
+/// build to the next it hardly changes, and can be made before the next one is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroundworkPlan {
+    pub(crate) network: Network,
+    build_directory: ByteString,
+    /// Where the user maps something that wins over what would be there by itself.
+    mapped: BTreeSet<ByteString>,
+    kvm: bool,
+    shared_memory_size: String,
+    mask_proc: bool,
+}
+
+impl GroundworkPlan {
+    pub(crate) fn of(plan: &LaunchPlan, sandbox: &Sandbox) -> Self {
+        let mut groundwork = Self {
+            network: sandbox.network,
+            build_directory: plan.build_directory.target.clone(),
+            mapped: BTreeSet::new(),
+            kvm: sandbox.kvm,
+            shared_memory_size: sandbox.shared_memory_size.clone(),
+            mask_proc: sandbox.mask_proc,
+        };
+        let operations = groundwork.all().into_iter().chain(files_of_the_network(sandbox.network));
+        let own: Vec<ByteString> =
+            operations.filter_map(|operation| target(&operation).cloned()).chain(["/tmp".into()]).collect();
+        let wins = |mapped: &&ByteString| own.iter().any(|own| own.as_path().starts_with(mapped.as_path()));
+        let mapped = mapped_paths(sandbox).map(|path| &path.target);
+        groundwork.mapped = mapped.filter(wins).cloned().collect();
+        groundwork
+    }
+
+    /// What there would be if nothing was mapped.
+    fn all(&self) -> Vec<MountOperation> {
+        let mut operations = own_files(self);
+        operations.extend(devices(self));
+        operations
+    }
+
+    /// Is the target mapped, or a directory that it is in?
+    fn is_mapped(&self, target: &ByteString) -> bool {
+        self.mapped.iter().any(|mapped| target.as_path().starts_with(mapped.as_path()))
+    }
+}
+
 /// The operations that build the root directory of a sandboxed build.
 pub fn mount_operations(plan: &LaunchPlan, sandbox: &Sandbox) -> Vec<MountOperation> {
     let mut operations = vec![MountOperation::CreateRoot];
-    let build_directory = &plan.build_directory;
-    let own = own_files(sandbox, &build_directory.target).into_iter().chain(devices(sandbox));
-    // What the user maps wins over what would be there by itself.
-    operations.extend(own.filter(|operation| !replaced(operation, sandbox)));
-    operations.push(own_directory(&sandbox.store.source, &sandbox.store.target));
-    operations.push(MountOperation::Inputs { store: sandbox.store.target.clone() });
-    if !is_mapped(b"/tmp", sandbox) {
-        operations.push(own_directory(&sandbox.temporary_directory, &"/tmp".into()));
-    }
-    operations.push(own_directory(&build_directory.source, &build_directory.target));
-    operations.extend(sandbox_paths(sandbox));
+    operations.extend(groundwork_operations(&GroundworkPlan::of(plan, sandbox)));
+    operations.extend(build_operations(plan, sandbox));
+    operations
+}
+
+/// The first of them, which need no host and no build.
+pub(crate) fn groundwork_operations(plan: &GroundworkPlan) -> Vec<MountOperation> {
+    let mut operations = plan.all();
+    operations.retain(|operation| !target(operation).is_some_and(|target| plan.is_mapped(target)));
     operations.push(MountOperation::FileSystem { target: "/proc".into(), kind: FileSystemKind::Proc });
-    operations.push(MountOperation::EnterRoot);
-    if sandbox.mask_proc {
+    if plan.mask_proc {
         let below = |name: &&str| ByteString::from(format!("/proc/{name}"));
         operations.extend(MASKED.iter().map(|name| MountOperation::Mask { target: below(name) }));
         operations.extend(PROTECTED.iter().map(|name| MountOperation::ReadOnly { target: below(name) }));
     }
+    operations
+}
+
+/// The rest: what is the build's own, or the host's.
+pub(crate) fn build_operations(plan: &LaunchPlan, sandbox: &Sandbox) -> Vec<MountOperation> {
+    let groundwork = GroundworkPlan::of(plan, sandbox);
+    let mut operations = files_of_the_network(sandbox.network);
+    operations.retain(|operation| !target(operation).is_some_and(|target| groundwork.is_mapped(target)));
+    operations.push(own_directory(&sandbox.store.source, &sandbox.store.target));
+    operations.push(MountOperation::Inputs { store: sandbox.store.target.clone() });
+    if !groundwork.is_mapped(&"/tmp".into()) {
+        operations.push(own_directory(&sandbox.temporary_directory, &"/tmp".into()));
+    }
+    operations.push(own_directory(&plan.build_directory.source, &plan.build_directory.target));
+    operations.extend(sandbox_paths(sandbox));
+    operations.push(MountOperation::EnterRoot);
     operations.push(MountOperation::SealRoot);
     operations
 }
@@ -145,28 +205,34 @@ fn own_directory(source: &ByteString, target: &ByteString) -> MountOperation {
     })
 }
 
-/// `/etc`, partly our own, partly the host's where the network is.
-fn own_files(sandbox: &Sandbox, build_directory: &ByteString) -> Vec<MountOperation> {
-    let mut operations: Vec<_> = readable_files(build_directory, sandbox.network)
+/// `/etc`, as far as it is our own.
+fn own_files(plan: &GroundworkPlan) -> Vec<MountOperation> {
+    readable_files(&plan.build_directory, plan.network)
         .into_iter()
         .map(|(target, contents)| MountOperation::File { target: target.into(), contents })
-        .collect();
-    if sandbox.network == Network::Host {
-        operations.extend(["/etc/resolv.conf", "/etc/services", "/etc/hosts"].map(|path| {
-            MountOperation::Bind(Bind {
-                source: path.into(),
-                target: path.into(),
-                optional: true,
-                read_only: true,
-                devices: false,
-                from_settings: false,
-            })
-        }));
-    }
-    operations
+        .collect()
 }
 
-fn devices(sandbox: &Sandbox) -> Vec<MountOperation> {
+/// `/etc`, as far as it is the host's, where the network is.
+fn files_of_the_network(network: Network) -> Vec<MountOperation> {
+    let files: &[&str] = match network {
+        Network::Private => &[],
+        Network::Host => &["/etc/resolv.conf", "/etc/services", "/etc/hosts"],
+    };
+    let bind = |path: &&str| {
+        MountOperation::Bind(Bind {
+            source: (*path).into(),
+            target: (*path).into(),
+            optional: true,
+            read_only: true,
+            devices: false,
+            from_settings: false,
+        })
+    };
+    files.iter().map(bind).collect()
+}
+
+fn devices(plan: &GroundworkPlan) -> Vec<MountOperation> {
     let device = |name: &str, optional| {
         let path = ByteString::from(format!("/dev/{name}"));
         MountOperation::Bind(Bind {
@@ -179,7 +245,7 @@ fn devices(sandbox: &Sandbox) -> Vec<MountOperation> {
         })
     };
     let mut operations: Vec<_> = DEVICES.iter().map(|name| device(name, false)).collect();
-    if sandbox.kvm {
+    if plan.kvm {
         operations.push(device("kvm", true));
     }
     operations.extend(DEVICE_LINKS.map(|(target, points_to)| MountOperation::Symlink {
@@ -188,9 +254,9 @@ fn devices(sandbox: &Sandbox) -> Vec<MountOperation> {
     }));
     operations.push(MountOperation::FileSystem {
         target: "/dev/shm".into(),
-        kind: FileSystemKind::Tmpfs { size: sandbox.shared_memory_size.clone() },
+        kind: FileSystemKind::Tmpfs { size: plan.shared_memory_size.clone() },
     });
-    if !is_mapped(b"/dev/pts", sandbox) {
+    if !plan.is_mapped(&"/dev/pts".into()) {
         operations
             .push(MountOperation::FileSystem { target: "/dev/pts".into(), kind: FileSystemKind::Devpts });
         operations
@@ -201,7 +267,7 @@ fn devices(sandbox: &Sandbox) -> Vec<MountOperation> {
 
 /// Parents come before what is below them, whatever the order of the settings.
 fn sandbox_paths(sandbox: &Sandbox) -> Vec<MountOperation> {
-    let mut paths: Vec<_> = sandbox.paths.iter().filter(|path| path.source.as_bytes() != b"/proc").collect();
+    let mut paths: Vec<_> = mapped_paths(sandbox).collect();
     paths.sort_by(|left, right| left.target.as_path().cmp(right.target.as_path()));
     paths
         .into_iter()
@@ -218,24 +284,20 @@ fn sandbox_paths(sandbox: &Sandbox) -> Vec<MountOperation> {
         .collect()
 }
 
-/// Does the user map the target of this operation, or a directory that it is in?
-fn replaced(operation: &MountOperation, sandbox: &Sandbox) -> bool {
-    let target = match operation {
+/// The paths that the user maps. `/proc` is not the host's in a sandbox, whatever they say.
+fn mapped_paths(sandbox: &Sandbox) -> impl Iterator<Item = &SandboxPath> {
+    sandbox.paths.iter().filter(|path| path.source.as_bytes() != b"/proc")
+}
+
+/// What an operation makes.
+fn target(operation: &MountOperation) -> Option<&ByteString> {
+    match operation {
         MountOperation::File { target, .. }
         | MountOperation::Symlink { target, .. }
         | MountOperation::FileSystem { target, .. }
-        | MountOperation::Bind(Bind { target, .. }) => target,
-        _ => return false,
-    };
-    is_mapped(target.as_bytes(), sandbox)
-}
-
-fn is_mapped(target: &[u8], sandbox: &Sandbox) -> bool {
-    let target = ByteString::from(target);
-    sandbox
-        .paths
-        .iter()
-        .any(|path| path.source.as_bytes() != b"/proc" && target.as_path().starts_with(path.target.as_path()))
+        | MountOperation::Bind(Bind { target, .. }) => Some(target),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteString, Credentials, LaunchPlan, Network};
+use crate::mounts::GroundworkPlan;
+use crate::{ByteString, Credentials, LaunchPlan};
 
 const LARGEST_REQUEST: usize = 16 << 10;
 const MOST_DESCRIPTORS: usize = 3;
@@ -32,8 +33,8 @@ pub(crate) enum Request {
 /// What of a plan the launcher must know before there is a process for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LaunchHeader {
-    pub(crate) sandboxed: bool,
-    pub(crate) private_network: bool,
+    /// For a build in a sandbox: what it begins with.
+    pub(crate) groundwork: Option<GroundworkPlan>,
     pub(crate) cgroup: Option<ByteString>,
     pub(crate) build_user: Option<u32>,
 }
@@ -42,8 +43,7 @@ impl LaunchHeader {
     pub(crate) fn of(plan: &LaunchPlan) -> Self {
         let sandbox = plan.sandbox();
         Self {
-            sandboxed: sandbox.is_some(),
-            private_network: sandbox.is_some_and(|sandbox| sandbox.network == Network::Private),
+            groundwork: sandbox.map(|sandbox| GroundworkPlan::of(plan, sandbox)),
             cgroup: plan.cgroup.clone(),
             build_user: match plan.credentials {
                 Credentials::Caller => None,

@@ -16,29 +16,26 @@ use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::mount_point::{Kind, NewRoot, kind_of};
 use super::{Groundwork, at_path};
-use crate::mounts::{Bind, FileSystemKind, MountOperation, mount_operations};
+use crate::mounts::{Bind, FileSystemKind, MountOperation, build_operations};
 use crate::{ByteString, Input, LaunchPlan, Sandbox, SetupError, SetupStage};
 
-/// Builds the root directory, and enters it.
-pub(super) fn build(
-    mut groundwork: Groundwork,
-    plan: &LaunchPlan,
-    sandbox: &Sandbox,
-) -> Result<(), SetupError> {
-    for operation in mount_operations(plan, sandbox) {
-        carry_out(&mut groundwork, sandbox, &operation)?;
-    }
-    Ok(())
+/// Builds the root directory on its groundwork, and enters it.
+pub(super) fn build(groundwork: &Groundwork, plan: &LaunchPlan, sandbox: &Sandbox) -> Result<(), SetupError> {
+    carry_out(&groundwork.root, &build_operations(plan, sandbox), &sandbox.store.inputs)
 }
 
-fn carry_out(
-    groundwork: &mut Groundwork,
-    sandbox: &Sandbox,
-    operation: &MountOperation,
+/// Carries out operations in their order. `inputs` is what there is to be found in the store directory.
+pub(super) fn carry_out(
+    root: &NewRoot,
+    operations: &[MountOperation],
+    inputs: &[Input],
 ) -> Result<(), SetupError> {
-    let Groundwork { root, file_systems } = groundwork;
+    operations.iter().try_for_each(|operation| carry_out_one(root, operation, inputs))
+}
+
+fn carry_out_one(root: &NewRoot, operation: &MountOperation, inputs: &[Input]) -> Result<(), SetupError> {
     match operation {
-        // Part of the groundwork.
+        // Done already: nothing else could have been done without it.
         MountOperation::CreateRoot => Ok(()),
         MountOperation::File { target, contents } => {
             let failed = at_path(SetupStage::Mounts, "cannot create", target);
@@ -50,14 +47,10 @@ fn carry_out(
             .create_symlink(target.as_path(), points_to.as_path())
             .map_err(at_path(SetupStage::Mounts, "cannot create the symbolic link", target)),
         MountOperation::Bind(bind) => bind_part_of_host(root, bind),
-        MountOperation::Inputs { store } => add_inputs(root, store, &sandbox.store.inputs),
+        MountOperation::Inputs { store } => add_inputs(root, store, inputs),
         MountOperation::FileSystem { target, kind } => {
             let failed = at_path(SetupStage::Mounts, "cannot mount a new file system at", target);
-            let prepared = file_systems.iter().position(|(prepared, _)| prepared == kind);
-            let mount = match prepared {
-                Some(index) => file_systems.swap_remove(index).1,
-                None => new_file_system(kind).map_err(&failed)?,
-            };
+            let mount = new_file_system(kind).map_err(&failed)?;
             let point = root.open_or_create(target.as_path(), Kind::Directory).map_err(&failed)?;
             attach(&mount, point.as_fd()).map_err(&failed)?;
             root.covered(target.as_path());

@@ -119,22 +119,33 @@ fn x6_a_mapped_file_replaces_ours() {
 }
 
 #[test]
-fn x8_the_root_is_entered_before_proc_is_masked_and_sealed_last() {
+fn x8_the_root_is_entered_when_all_is_in_place_and_sealed_last() {
     let operations = operations(|_| {});
     assert_eq!(operations.first(), Some(&MountOperation::CreateRoot));
-    assert_eq!(operations.last(), Some(&MountOperation::SealRoot));
-    let position =
-        |wanted: &MountOperation| operations.iter().position(|operation| operation == wanted).unwrap();
-    let entered = position(&MountOperation::EnterRoot);
-    assert!(position(&MountOperation::Mask { target: "/proc/kcore".into() }) > entered);
-    assert!(
-        operations[..entered]
-            .iter()
-            .filter(|operation| matches!(operation, MountOperation::Bind(_) | MountOperation::Inputs { .. }))
-            .count()
-            > 8
-    );
-    assert!(operations[entered..].iter().all(|operation| !matches!(operation, MountOperation::Bind(_))));
+    assert_eq!(operations[operations.len() - 2..], [MountOperation::EnterRoot, MountOperation::SealRoot]);
+    let masked = MountOperation::Mask { target: "/proc/kcore".into() };
+    let proc = MountOperation::FileSystem { target: "/proc".into(), kind: FileSystemKind::Proc };
+    let position = |wanted: &MountOperation| operations.iter().position(|operation| operation == wanted);
+    assert!(position(&proc).unwrap() < position(&masked).unwrap());
+}
+
+#[test]
+fn the_groundwork_needs_neither_the_host_nor_the_build() {
+    let plan = sandboxed();
+    let Confinement::Sandbox(sandbox) = &plan.confinement else { unreachable!() };
+    for network in [Network::Private, Network::Host] {
+        let sandbox = Sandbox { network, ..(**sandbox).clone() };
+        let groundwork = groundwork_operations(&GroundworkPlan::of(&plan, &sandbox));
+        assert!(groundwork.len() > 20);
+        for bind in binds(&groundwork) {
+            assert!(bind.source.as_bytes().starts_with(b"/dev/"), "{bind:?}");
+        }
+        // All that is left is the build's, or the host's.
+        let own = |operation: &MountOperation| {
+            matches!(operation, MountOperation::Mask { .. } | MountOperation::FileSystem { .. })
+        };
+        assert!(!build_operations(&plan, &sandbox).iter().any(own));
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Launching {
 
     /// The namespaces that the build is to have.
     pub(super) fn namespaces(&self, surroundings: &Surroundings<'_>) -> Namespaces {
-        let gathers = !self.header.sandboxed && surroundings.can_gather();
+        let gathers = self.header.groundwork.is_none() && surroundings.can_gather();
         namespaces::for_build(&self.header, surroundings.privileged, gathers)
     }
 
@@ -97,7 +97,7 @@ impl Launching {
 /// What went wrong, and what can be done about it.
 fn cannot_create(errno: Errno, header: &LaunchHeader) -> SetupError {
     let mut message = "unable to start build process".to_owned();
-    if header.sandboxed
+    if header.groundwork.is_some()
         && matches!(errno, Errno::PERM | Errno::NOSPC | Errno::INVAL | Errno::NOSYS | Errno::ACCESS)
     {
         message.push_str(

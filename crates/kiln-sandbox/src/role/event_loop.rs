@@ -15,6 +15,7 @@ use super::build::{Build, Launching};
 use super::spare::Spare;
 use super::{has_privileges, namespaces, pidfd_of_self, probe};
 use crate::child::{Child, OwnIds};
+use crate::mounts::GroundworkPlan;
 use crate::request::{self, Incoming, Request};
 use crate::seccomp::Filters;
 use crate::status::{Report, StatusSender};
@@ -87,8 +88,8 @@ struct EventLoop<'a> {
     next: u64,
     /// A process for the next build in a sandbox.
     spare: Option<Spare>,
-    /// The namespaces in which one is to be made as soon as there is time.
-    spare_wanted: Option<Namespaces>,
+    /// What it is to be made with as soon as there is time.
+    spare_wanted: Option<GroundworkPlan>,
 }
 
 /// Runs until the engine is gone. The result is the exit code.
@@ -156,9 +157,9 @@ impl EventLoop<'_> {
                 result => result?.0.iter().map(|event| event.data.u64()).collect::<Vec<_>>(),
             };
             if ready.is_empty()
-                && let Some(namespaces) = self.spare_wanted.take()
+                && let Some(groundwork) = self.spare_wanted.take()
             {
-                self.spare = Spare::create(namespaces, &self.surroundings);
+                self.spare = Spare::create(groundwork, &self.surroundings);
             }
             for token in ready {
                 if token == GUARDIAN {
@@ -216,9 +217,9 @@ impl EventLoop<'_> {
     }
 
     fn launch(&mut self, launching: Launching) {
-        let spare = self.spare.take_if(|spare| spare.fits(&launching, &self.surroundings));
+        let spare = self.spare.take_if(|spare| spare.fits(&launching));
         // The next build is most likely of the same kind.
-        self.spare_wanted = launching.header.sandboxed.then(|| launching.namespaces(&self.surroundings));
+        self.spare_wanted.clone_from(&launching.header.groundwork);
         let Some(build) = launching.start(&self.surroundings, spare) else { return };
         let number = self.next;
         self.next += 1;

@@ -2,6 +2,7 @@
 
 use kiln_sys::process::Namespaces;
 
+use crate::Network;
 use crate::request::LaunchHeader;
 
 /// What gathers the processes of a build that has no sandbox, with a procfs that shows them. An ordinary user could have
@@ -12,11 +13,16 @@ pub(super) fn gathering() -> Namespaces {
 
 /// The namespaces for a build. `gathers`: whether [`gathering`] ones can be had.
 pub(super) fn for_build(header: &LaunchHeader, privileged: bool, gathers: bool) -> Namespaces {
-    if !header.sandboxed {
+    let Some(groundwork) = &header.groundwork else {
         return if gathers { gathering() } else { Namespaces::NONE };
-    }
+    };
+    of_sandbox(groundwork.network, privileged)
+}
+
+/// The namespaces of a sandbox.
+pub(super) fn of_sandbox(network: Network, privileged: bool) -> Namespaces {
     let mut namespaces = Namespaces::PID | Namespaces::MOUNT | Namespaces::IPC | Namespaces::UTS;
-    if header.private_network {
+    if network == Network::Private {
         namespaces |= Namespaces::NETWORK;
     }
     if !privileged {
@@ -29,21 +35,18 @@ pub(super) fn for_build(header: &LaunchHeader, privileged: bool, gathers: bool) 
 mod tests {
     use super::*;
 
-    fn header(sandboxed: bool, private_network: bool) -> LaunchHeader {
-        LaunchHeader { sandboxed, private_network, cgroup: None, build_user: None }
-    }
-
     #[test]
     fn x2_the_builders_mounts_are_made_outside_its_user_namespace() {
-        let root = for_build(&header(true, true), true, true);
+        let root = of_sandbox(Network::Private, true);
         assert!(root.contains(Namespaces::NETWORK) && !root.contains(Namespaces::USER));
-        assert!(for_build(&header(true, true), false, false).contains(Namespaces::USER));
-        assert!(!for_build(&header(true, false), true, true).contains(Namespaces::NETWORK));
+        assert!(of_sandbox(Network::Private, false).contains(Namespaces::USER));
+        assert!(!of_sandbox(Network::Host, true).contains(Namespaces::NETWORK));
     }
 
     #[test]
     fn without_a_sandbox_only_processes_are_gathered() {
-        assert_eq!(for_build(&header(false, false), true, true), Namespaces::PID | Namespaces::MOUNT);
-        assert_eq!(for_build(&header(false, false), true, false), Namespaces::NONE);
+        let header = LaunchHeader { groundwork: None, cgroup: None, build_user: None };
+        assert_eq!(for_build(&header, true, true), Namespaces::PID | Namespaces::MOUNT);
+        assert_eq!(for_build(&header, true, false), Namespaces::NONE);
     }
 }

@@ -4,8 +4,8 @@
 //! when one has been launched in a sandbox, the launcher creates the process for the next: in fresh namespaces, with the
 //! part of the sandbox that needs no plan. Nothing of an earlier build is in it; it has not been near one.
 //!
-//! What it has seen of the host must still be true when it is used. That is its mounts alone: if there has been any change
-//! since, another process is created, and this one ends.
+//! What it has seen of the host must still be true when it is used. That is its mounts alone, since nothing of the host but
+//! devices is part of the groundwork: if there has been any change since, another process is created, and this one ends.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,40 +18,42 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::build::Launching;
 use super::event_loop::Surroundings;
-use crate::Network;
+use super::namespaces::of_sandbox;
 use crate::child::{Child, Groundwork};
+use crate::mounts::GroundworkPlan;
 use crate::request::{self, Incoming, Request};
 use crate::status::StatusSender;
 
 /// A process that waits to be told what to build.
 pub(super) struct Spare {
     process: Cloned,
-    namespaces: Namespaces,
+    groundwork: GroundworkPlan,
     orders: OwnedFd,
     mounts: MountsWatch,
 }
 
 impl Spare {
-    /// Creates one in these namespaces, which are those of a sandbox; `None` if that isn't possible.
-    pub(super) fn create(namespaces: Namespaces, surroundings: &Surroundings<'_>) -> Option<Self> {
+    /// Creates one for a sandbox that begins like this; `None` if that isn't possible.
+    pub(super) fn create(groundwork: GroundworkPlan, surroundings: &Surroundings<'_>) -> Option<Self> {
+        let namespaces = of_sandbox(groundwork.network, surroundings.privileged);
         // From here on: what changes while the process is being created must be noticed too.
         let mounts = MountsWatch::begin().ok()?;
         let (orders, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
-        let process =
-            clone_process(namespaces, None, || wait_for_orders(&theirs, namespaces, surroundings)).ok()?;
-        Some(Self { process, namespaces, orders, mounts })
+        let process = clone_process(namespaces, None, || {
+            wait_for_orders(&theirs, &groundwork, namespaces, surroundings)
+        })
+        .ok()?;
+        Some(Self { process, groundwork, orders, mounts })
     }
 
     pub(super) fn pid(&self) -> Pid {
         self.process.pid
     }
 
-    /// Whether it is in the right namespaces for this build. A cgroup is joined at birth, so it has none.
-    pub(super) fn fits(&self, launching: &Launching, surroundings: &Surroundings<'_>) -> bool {
-        launching.header.sandboxed
-            && launching.header.cgroup.is_none()
-            && self.namespaces == launching.namespaces(surroundings)
+    /// Whether it is right for this build. A cgroup is joined at birth, so it has none.
+    pub(super) fn fits(&self, launching: &Launching) -> bool {
+        launching.header.groundwork.as_ref() == Some(&self.groundwork) && launching.header.cgroup.is_none()
     }
 
     /// Lets it build. `None` if it can't any more; then it has ended.
@@ -82,23 +84,26 @@ impl Spare {
 }
 
 /// The process itself. The result is its exit code, unless it becomes a builder.
-fn wait_for_orders(orders: &OwnedFd, namespaces: Namespaces, surroundings: &Surroundings<'_>) -> u8 {
+fn wait_for_orders(
+    orders: &OwnedFd,
+    plan: &GroundworkPlan,
+    namespaces: Namespaces,
+    surroundings: &Surroundings<'_>,
+) -> u8 {
     let launcher = surroundings.launcher.as_fd();
     // Copies of other builds' descriptors would hide from the engine that the launcher has closed its own.
     let kept = [orders.as_fd(), launcher, surroundings.null];
     if close_descriptors_but(&kept).is_err() || super::die_with(launcher).is_err() {
         return 1;
     }
-    let private_network = namespaces.contains(Namespaces::NETWORK);
-    let network = if private_network { Network::Private } else { Network::Host };
-    let groundwork = Groundwork::lay(surroundings.privileged, surroundings.ids, network);
+    let groundwork = Groundwork::lay(plan, surroundings.privileged, surroundings.ids);
     let Ok(Incoming::Request(Request::Launch(_), descriptors)) = request::receive(orders.as_fd()) else {
         return 1;
     };
-    let Ok([status, plan, terminal]) = <[OwnedFd; 3]>::try_from(descriptors) else { return 1 };
+    let Ok([status, file, terminal]) = <[OwnedFd; 3]>::try_from(descriptors) else { return 1 };
     let status = StatusSender::new(status);
     let child =
-        Child { groundwork: Some(groundwork), ..surroundings.child(&status, plan, terminal, namespaces) };
+        Child { groundwork: Some(groundwork), ..surroundings.child(&status, file, terminal, namespaces) };
     child.run()
 }
 

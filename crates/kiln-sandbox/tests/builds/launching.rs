@@ -122,7 +122,9 @@ impl BrokenEngine {
 
 #[test]
 fn bad_requests_are_answered_and_survived() {
-    let header = r#"{"launch":{"sandboxed":true,"private_network":true,"cgroup":null,"build_user":null}}"#;
+    let groundwork = r#"{"network":"private","build_directory":"/build","mapped":[],"kvm":false,
+        "shared_memory_size":"50%","mask_proc":true}"#;
+    let header = &format!(r#"{{"launch":{{"groundwork":{groundwork},"cgroup":null,"build_user":null}}}}"#);
     let mut engine = BrokenEngine::start();
     for (request, descriptors, expected) in [
         ("", 0, ""),
