@@ -49,6 +49,13 @@ impl Failure {
         self
     }
 
+    /// Ends the process with a code of its own.
+    #[must_use]
+    pub(crate) fn with_exit_code(mut self, exit_code: u8) -> Self {
+        self.exit_code = exit_code;
+        self
+    }
+
     /// The exit code of the process.
     pub(crate) fn exit_code(&self) -> u8 {
         self.exit_code

@@ -3,6 +3,7 @@
 mod add;
 mod archive;
 mod closure;
+mod diff;
 mod info;
 mod path_info;
 mod query;
@@ -28,6 +29,7 @@ pub(super) const ENTRY: Entry = Entry {
         info::ENTRY,
         query::ENTRY,
         closure::ENTRY,
+        diff::ENTRY,
         archive::DUMP,
         archive::RESTORE,
         verify::ENTRY,

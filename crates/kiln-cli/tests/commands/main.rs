@@ -10,6 +10,7 @@
 mod build;
 mod config;
 mod derivation;
+mod diff;
 mod hash;
 mod help;
 mod peer;
