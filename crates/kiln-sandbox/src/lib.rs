@@ -33,6 +33,7 @@ mod error;
 mod isolation;
 mod launcher;
 mod log_terminal;
+mod macos_profile;
 mod mounts;
 mod plan;
 mod request;
@@ -47,6 +48,9 @@ pub use directories::{BuildDirectories, BuildDirectory, ChrootDirectory};
 pub use error::SandboxError;
 pub use isolation::Isolation;
 pub use launcher::{Launcher, RunningBuilder};
+pub use macos_profile::{
+    MacosCommand, MacosConfinement, MacosPath, MacosPathKind, MacosPlan, MacosProfileError, MacosSandbox,
+};
 pub use mounts::{Bind, FileSystemKind, MountOperation, mount_operations};
 pub use plan::{
     BuildDirectoryPlan, Confinement, Credentials, Input, LaunchPlan, Network, PersonalityPlan, PlacedFile,
