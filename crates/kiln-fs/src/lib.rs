@@ -9,7 +9,8 @@
 //! * [`scan_output`] is what happens to the output of a build: in one pass that reads each file once, it is made
 //!   canonical ([`Canonicaliser`]), hashed, and searched for references. [`hash_tree`] does it without changing anything,
 //!   [`dump`] writes the archive.
-//! * [`Restorer`] makes a tree from an archive, [`copy_tree`] from another tree, without anything in common.
+//! * [`Restorer`] makes a tree from an archive, [`copy_tree`] from another tree, without anything in common;
+//!   [`rewrite_tree`] replaces digests in it on the way.
 //! * [`delete_tree`], [`sync_tree`], [`tree_size`], [`rename_new`] are what their names say, for trees of any depth.
 //! * [`PathLocks`] and [`TempRoots`] are the files by which processes that use the same store, real Nix's among them, keep
 //!   out of each other's way.
@@ -32,6 +33,7 @@ mod pipeline;
 mod read_ahead;
 mod rename;
 mod restore;
+mod rewrite;
 mod scan;
 mod size;
 mod status;
@@ -51,6 +53,7 @@ pub use link_pool::{LinkPool, Linked};
 pub use path_locks::PathLocks;
 pub use rename::rename_new;
 pub use restore::{CaseHack, RestoreOptions, Restorer, restore};
+pub use rewrite::{Rewritten, rewrite_tree};
 pub use scan::{TreeFacts, hash_tree, scan_output};
 pub use size::{TreeSize, is_small, tree_size};
 pub use status::{Identity, Kind, Status};

@@ -54,7 +54,8 @@ impl HashRewriter {
         self.offset += (out.len() - start) as u64;
     }
 
-    /// Appends the rest of the stream to `out`; tells how many digests were replaced.
+    /// Appends the rest of the stream to `out`; tells how many digests were replaced. Another stream may follow, in which
+    /// digests don't reach back into this one, while count and offsets go on.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> u64 {
         self.offset += self.held.len() as u64;
         out.append(&mut self.held);
@@ -216,7 +217,70 @@ mod tests {
         assert_eq!(hash.occurrences, 2);
     }
 
+    /// Without streaming.
+    fn naive(data: &[u8], pairs: &[(DigestText, [u8; DIGEST_LENGTH])]) -> (Vec<u8>, Vec<u64>) {
+        let (mut out, mut positions) = (Vec::new(), Vec::new());
+        while out.len() < data.len() {
+            let rest = &data[out.len()..];
+            match pairs.iter().find(|(old, _)| rest.starts_with(old.as_bytes())) {
+                Some((_, new)) => {
+                    positions.push(out.len() as u64);
+                    out.extend_from_slice(new);
+                }
+                None => out.push(rest[0]),
+            }
+        }
+        (out, positions)
+    }
+
+    /// Whole and broken digests, some of which overlap.
+    fn streams() -> impl Strategy<Value = Vec<u8>> {
+        let digest = prop::sample::select(&[A, B, "00000000000000000000000000000000"][..]);
+        let piece = prop_oneof![
+            digest.clone().prop_map(|digest| digest.as_bytes().to_vec()),
+            (digest, 0..32usize).prop_map(|(digest, cut)| digest.as_bytes()[cut..].to_vec()),
+            prop::collection::vec(prop::sample::select(&b"0a/"[..]), 0..40),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
     proptest! {
+        #[test]
+        fn same_as_without_streaming(data in streams(), size in 1..80usize) {
+            let zeros = "0".repeat(DIGEST_LENGTH);
+            let pairs = [(digest(A), *digest(B).as_bytes()), (digest(B), *digest(A).as_bytes()),
+                (digest(&zeros), *digest(A).as_bytes())];
+            let mut rewriter = HashRewriter::new(pairs).record_positions();
+            let mut out = Vec::new();
+            for piece in data.chunks(size) {
+                rewriter.update(piece, &mut out);
+            }
+            let found = rewriter.finish(&mut out);
+            let (expected, positions) = naive(&data, &pairs);
+            prop_assert_eq!(&out, &expected);
+            prop_assert_eq!(rewriter.positions(), &positions);
+            // Another stream begins anew.
+            let mut again = Vec::new();
+            rewriter.update(&data, &mut again);
+            prop_assert_eq!(rewriter.finish(&mut again), 2 * found);
+            prop_assert_eq!(again, expected);
+        }
+
+        #[test]
+        fn self_hash_is_that_of_zeros_and_positions(data in streams(), size in 1..80usize) {
+            let mut hasher = SelfHasher::new(Algorithm::Sha256, digest(A)).with_old_hash();
+            for piece in data.chunks(size) {
+                hasher.update(piece);
+            }
+            let (zeroed, positions) = naive(&data, &[(digest(A), [0; DIGEST_LENGTH])]);
+            let listed = positions.iter().map(|position| format!("|{position}")).collect::<String>();
+            prop_assert_eq!(hasher.finish(), SelfHash {
+                hash: Hash::of(Algorithm::Sha256, &zeroed),
+                old_hash: Some(Hash::of(Algorithm::Sha256, [&zeroed[..], listed.as_bytes()].concat())),
+                occurrences: positions.len() as u64,
+            });
+        }
+
         #[test]
         fn length_and_everything_else_stay(parts in prop::collection::vec(prop_oneof![
             Just(A.as_bytes().to_vec()), Just(b"/".to_vec()), prop::collection::vec(any::<u8>(), 0..40)], 0..8),

@@ -8,5 +8,6 @@ mod deletion;
 mod directories;
 mod link_pool;
 mod locks;
+mod rewrite;
 mod scratch;
 mod temp_roots;
