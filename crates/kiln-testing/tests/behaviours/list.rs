@@ -1,0 +1,303 @@
+//! The behaviours, in groups, and which of them are there.
+
+/// Behaviours of one part of the engine.
+pub(crate) struct Group {
+    /// What the names of its behaviours begin with.
+    pub(crate) letter: char,
+    /// What it is about.
+    pub(crate) title: &'static str,
+    /// Its behaviours, numbered from 1.
+    pub(crate) behaviours: &'static [Behaviour],
+}
+
+/// One behaviour.
+pub(crate) struct Behaviour {
+    /// Its name: `S12`.
+    pub(crate) id: &'static str,
+    /// What it is, in a line.
+    pub(crate) what: &'static str,
+    /// Whether it is there.
+    pub(crate) state: State,
+}
+
+/// Whether a behaviour is there. If it is, it must have a test.
+pub(crate) enum State {
+    /// It is: nothing is known that it lacks.
+    Whole,
+    /// It is, but lacks this.
+    Part(&'static str),
+    /// It isn't, for this reason.
+    Later(&'static str),
+}
+
+/// What names of tests begin with and is no behaviour, and what it is.
+pub(crate) const NO_BEHAVIOURS: &[(&str, &str)] =
+    &[("x86", "the architecture"), ("s57", "the limits on what clients may set")];
+
+const fn whole(id: &'static str, what: &'static str) -> Behaviour {
+    Behaviour { id, what, state: State::Whole }
+}
+
+const fn part(id: &'static str, what: &'static str, lacks: &'static str) -> Behaviour {
+    Behaviour { id, what, state: State::Part(lacks) }
+}
+
+const fn later(id: &'static str, what: &'static str, reason: &'static str) -> Behaviour {
+    Behaviour { id, what, state: State::Later(reason) }
+}
+
+const SUBSTITUTES: &str = "what is substituted";
+const OTHER_MODES: &str = "checks and repairs";
+const NO_SUBSTITUTION: &str = "nothing is substituted yet";
+const NO_HOOK: &str = "all builds run on this machine";
+const NO_MODES: &str = "there is only the normal mode of building";
+
+/// All behaviours.
+pub(crate) const GROUPS: &[Group] = &[
+    Group { letter: 'S', title: "Scheduling", behaviours: SCHEDULING },
+    Group { letter: 'D', title: "The way of a derivation", behaviours: DERIVATION },
+    Group { letter: 'B', title: "The builder's world", behaviours: BUILDER },
+    Group { letter: 'X', title: "The sandbox on Linux", behaviours: LINUX },
+    Group { letter: 'M', title: "The sandbox on macOS", behaviours: MACOS },
+    Group { letter: 'O', title: "Outputs", behaviours: OUTPUTS },
+    Group { letter: 'L', title: "Logs", behaviours: LOGS },
+    Group { letter: 'G', title: "Substitution", behaviours: SUBSTITUTION },
+    Group { letter: 'H', title: "The build hook", behaviours: HOOK },
+    Group { letter: 'R', title: "Requests", behaviours: REQUESTS },
+];
+
+const SCHEDULING: &[Behaviour] = &[
+    whole("S1", "A thing has one goal, however many want it; whoever wants more of it widens that goal"),
+    part(
+        "S2",
+        "A goal ends in one of several ways, and whoever waits for it learns how many of its dependencies ended badly",
+        "the ways that only substitution can end in",
+    ),
+    part(
+        "S3",
+        "What could go next goes in an order that depends on nothing but what is wanted",
+        "builds of the longest remaining path first, by how long they took before",
+    ),
+    part(
+        "S4",
+        "No more builds than 'max-jobs' run at once, but one that must be local always may; substitutions are counted apart",
+        "repairs and checks as what must be local",
+    ),
+    whole("S5", "The first failure ends a request, unless 'keep-going' finishes what does not depend on it"),
+    whole(
+        "S6",
+        "Who finds outputs locked by another process waits for the lock, then looks whether they are valid",
+    ),
+    whole("S7", "Builds that are silent or run for too long are killed and have timed out"),
+    whole("S8", "Builds that print more than 'max-build-log-size' are killed"),
+    later(
+        "S9",
+        "Garbage is collected while builds run, when space gets short",
+        "the collector comes with the commands for garbage and roots",
+    ),
+    part(
+        "S10",
+        "How many builds, substitutions and bytes are expected, running, done and failed is told as it changes",
+        "the numbers of substitutions and downloads, of which there are none",
+    ),
+    whole(
+        "S11",
+        "If nothing can run at all, that is an error, said before anything starts where it is known by then",
+    ),
+    part(
+        "S12",
+        "An interrupt kills all builders of a request and leaves nothing locked, half-made or valid by mistake",
+        "clients that go away: there is no daemon yet",
+    ),
+    part(
+        "S13",
+        "The exit code of a failed request tells what kinds of failures there were",
+        "checks that find a difference; only the code of their status is there",
+    ),
+    whole("S14", "A hundred thousand goals cost hardly more than linear time, and no goal holds up another"),
+];
+
+const DERIVATION: &[Behaviour] = &[
+    part(
+        "D1",
+        "A derivation is loaded from the store, or comes with the request by value, and is protected from collection",
+        "substituting a derivation that is missing",
+    ),
+    part("D2", "What is valid already is not built", "repairs, which look at the contents too"),
+    later("D3", "Outputs are substituted if that is allowed", NO_SUBSTITUTION),
+    part(
+        "D4",
+        "Inputs are made valid first, and one that fails is the failure of what needs it",
+        SUBSTITUTES,
+    ),
+    whole("D5", "Builders see the closure of their inputs, and outputs may refer to it and to each other"),
+    part(
+        "D6",
+        "All outputs are locked together and looked at again; only those that are missing are taken, leftovers go first",
+        "repairs and checks, and builds that a hook postpones",
+    ),
+    later("D7", "The build hook is asked first where to build", NO_HOOK),
+    whole("D8", "A build that this machine cannot do is refused with what it wants and what the machine has"),
+    whole("D9", "A start that fails is the derivation's fault or the machine's, and its status says whose"),
+    part("D10", "That a build starts is told", "what is said of rounds, other machines, checks and repairs"),
+    whole(
+        "D11",
+        "A build ends with its builder; what is left of its processes is killed, and half-made outputs go",
+    ),
+    part(
+        "D12",
+        "Each build ends in one of Nix's statuses, with its times",
+        "the statuses of substitution and of builds that are repeated",
+    ),
+    later("D13", "Builds are repeated and their rounds compared", "'repeat' has no effect yet"),
+    later("D14", "What is valid is built again and compared", NO_MODES),
+    later("D15", "What is corrupt is replaced, down to the closure", NO_MODES),
+    later("D16", "The diff hook is run on outputs that differ", "no outputs are compared while building"),
+    later("D17", "The pre-build hook adds to what the sandbox shows", "no hooks are run yet"),
+    later("D18", "The post-build hook is run after registration", "no hooks are run yet"),
+    whole("D19", "'keep-failed' keeps the build directory of what did not succeed, readable for the user"),
+    whole("D20", "An error ends its own goal and not the whole request"),
+];
+
+const BUILDER: &[Behaviour] = &[
+    whole("B1", "The environment is made from nothing, in an order in which later ones win"),
+    part(
+        "B2",
+        "Placeholders of outputs become their paths in variables, arguments and files",
+        "the hash parts that rewriting would redirect",
+    ),
+    whole("B3", "'passAsFile' puts variables into files"),
+    whole("B4", "Structured attributes come as JSON and as declarations for bash"),
+    whole("B5", "'exportReferencesGraph' gives the closures of inputs, and of nothing else"),
+    whole("B6", "The build directory is fresh, and only its builder can reach it"),
+    part(
+        "B7",
+        "Each build has a user of its own from the group of build users, whose processes are killed before and after",
+        "'auto-allocate-uids'",
+    ),
+    whole("B8", "Output goes to a raw terminal that controls nobody; there is no input"),
+    whole(
+        "B9",
+        "The process begins with nothing inherited, fixed limits and addresses, and the wanted personality",
+    ),
+    whole(
+        "B10",
+        "Arguments begin with the builder's name; what cannot be executed has failed and is no error of the start",
+    ),
+    part(
+        "B11",
+        "The built-in builders make what Nix's make",
+        "a way to them: the engine does not run them yet",
+    ),
+    whole("B12", "What fails while the builder's world is set up is told with the step that failed"),
+    part(
+        "B13",
+        "Hashes are rewritten where an output cannot be built in its place",
+        "a use in the engine: without a sandbox, what is valid is not built",
+    ),
+];
+
+const LINUX: &[Behaviour] = &[
+    whole("X1", "'sandbox' decides what runs in one; a diverted store always needs it"),
+    part(
+        "X2",
+        "Builders have namespaces of their own, with ids and names that are the same everywhere, and lose them never silently",
+        "a network of their own for fixed outputs, and the helper that it needs",
+    ),
+    whole("X3", "The root is fresh and holds just the closure of the inputs, which cannot be written to"),
+    whole("X4", "Devices are a few harmless ones"),
+    whole("X5", "Fixed outputs find what resolving names takes, and no sockets of the host"),
+    whole("X6", "'sandbox-paths' shows paths of the host, with the closure of those in the store"),
+    whole("X7", "'__impureHostDeps' must be allowed, and tells nothing about what is there"),
+    whole("X8", "The host's root is gone before the builder starts"),
+    whole(
+        "X9",
+        "System calls that make set-id files or attributes, or reach into the kernel, are refused on every ABI",
+    ),
+    whole(
+        "X10",
+        "Paths that were not declared, files and processes of the host, and other builds are out of sight",
+    ),
+    whole("X11", "Files that builders read are the same everywhere, byte for byte"),
+    later("X12", "Where there can be no sandbox, that is said", "Kiln builds on Linux only"),
+];
+
+const MACOS: &[Behaviour] = &[
+    part(
+        "M1",
+        "The profile of the sandbox follows from the plan alone",
+        "a use in the engine: Kiln builds on Linux only",
+    ),
+    part("M2", "A builder is run under that profile", "a use in the engine: Kiln builds on Linux only"),
+];
+
+const OUTPUTS: &[Behaviour] = &[
+    part(
+        "O1",
+        "Each output must be there, and is moved to the store when every process of the build is gone",
+        OTHER_MODES,
+    ),
+    whole("O2", "Outputs that others own or can write to are refused"),
+    part(
+        "O3",
+        "A fixed output has the hash that is stated, and is kept under another path if not",
+        OTHER_MODES,
+    ),
+    whole("O4", "Outputs become canonical: owner, modes, time, types, no attributes"),
+    whole("O5", "References are found wherever they are, in the one reading that also hashes"),
+    whole("O6", "References, closures and sizes are checked as the derivation wants it"),
+    whole("O7", "All outputs are registered at once, with all that is known of them, signed"),
+    later(
+        "O8",
+        "Duplicate files are linked to each other as outputs come in",
+        "'auto-optimise-store' has no effect yet",
+    ),
+];
+
+const LOGS: &[Behaviour] = &[
+    part(
+        "L1",
+        "Logs are kept where Nix looks for them, as they came",
+        "rounds, each of which begins its log anew",
+    ),
+    part(
+        "L2",
+        "Lines end and are overwritten as on a terminal, and the last ones are kept for errors",
+        "rounds, of which only the first is shown",
+    ),
+    whole("L3", "Builders may tell of their progress in records, and do no harm by them"),
+    whole("L4", "What controls a terminal is taken out of logs"),
+];
+
+const SUBSTITUTION: &[Behaviour] = &[
+    later(
+        "G1",
+        "A path that is wanted is protected from collection, and nothing is done if it is valid",
+        NO_SUBSTITUTION,
+    ),
+    later("G2", "Substituters are asked in the order of their priority", NO_SUBSTITUTION),
+    later("G3", "What nobody trusted has signed is not taken", NO_SUBSTITUTION),
+    later("G4", "References come first, so that the store is closed at every moment", NO_SUBSTITUTION),
+    later("G5", "Contents are checked as they come, and only then registered", NO_SUBSTITUTION),
+    later("G6", "Metadata of whole closures is asked for at once, and downloads resume", NO_SUBSTITUTION),
+    later("G7", "What is expected and done is counted by the sizes that substituters state", NO_SUBSTITUTION),
+];
+
+const HOOK: &[Behaviour] = &[
+    later("H1", "One hook is kept waiting and asked for each derivation", NO_HOOK),
+    later("H2", "A hook that accepts gets the inputs and the outputs that are missing", NO_HOOK),
+    later("H3", "The death of a hook is survived, and its exit code tells how a build failed", NO_HOOK),
+    later("H4", "What the hook registered is not registered again", NO_HOOK),
+    later("H5", "There is a hook of our own, and that of an installed Nix can be used", NO_HOOK),
+];
+
+const REQUESTS: &[Behaviour] = &[
+    part(
+        "R1",
+        "Derivations and paths are made valid together, after it was said what that takes",
+        SUBSTITUTES,
+    ),
+    whole("R2", "A derivation can be given by value, and then its failure is a result"),
+    part("R3", "A path is made valid, or it is said that it cannot be had", SUBSTITUTES),
+    later("R4", "A path is repaired", NO_MODES),
+];
