@@ -1,6 +1,6 @@
 //! Slots, and who gets them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use crate::priority::Priority;
 
@@ -19,15 +19,15 @@ pub enum JobKind {
     Substitution,
 }
 
-/// A job that is ready to run.
+/// A job that is ready to run. `P` says where it stands among others.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct Job<P = Priority> {
     /// Its name.
     pub id: JobId,
     /// What it needs.
     pub kind: JobKind,
     /// Its place among others of its pool.
-    pub priority: Priority,
+    pub priority: P,
 }
 
 /// How many jobs may run at once.
@@ -39,66 +39,72 @@ pub struct Slots {
     pub substitutions: usize,
 }
 
-/// Hands out slots to jobs, in the order of their priorities.
+/// Hands out slots to jobs: to substitutions before builds, and among these in the order of their priorities `P`, the
+/// least first. Of equal priorities the lesser id goes first.
 ///
-/// Each call costs O(log n) in the number of waiting jobs, and answers with the jobs that may start now.
+/// No slot stays free while a job that may use it waits. Each call costs O(log n) in the number of waiting jobs for each
+/// job that it is told of or starts, and answers with those that start now, in that order.
 #[derive(Debug)]
-pub struct Scheduler {
+pub struct Scheduler<P = Priority> {
     slots: Slots,
-    jobs: BTreeMap<JobId, Entry>,
-    builds: Pool,
-    substitutions: Pool,
+    jobs: BTreeMap<JobId, Entry<P>>,
+    builds: Pool<P>,
+    substitutions: Pool<P>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<P> {
     kind: JobKind,
-    priority: Priority,
+    priority: P,
     running: bool,
 }
 
-#[derive(Debug, Default)]
-struct Pool {
+#[derive(Debug)]
+struct Pool<P> {
     /// Those that may use any slot, and those that may go without one, apart: with `max-jobs = 0` only the latter move.
-    waiting: BTreeSet<(Priority, JobId)>,
-    waiting_local: BTreeSet<(Priority, JobId)>,
+    waiting: BTreeSet<(P, JobId)>,
+    waiting_local: BTreeSet<(P, JobId)>,
     running: usize,
 }
 
-impl Scheduler {
+impl<P> Pool<P> {
+    const fn new() -> Self {
+        Self { waiting: BTreeSet::new(), waiting_local: BTreeSet::new(), running: 0 }
+    }
+}
+
+impl<P: Ord + Clone> Scheduler<P> {
     /// A scheduler with nothing to do.
     pub fn new(slots: Slots) -> Self {
-        Self { slots, jobs: BTreeMap::new(), builds: Pool::default(), substitutions: Pool::default() }
+        Self { slots, jobs: BTreeMap::new(), builds: Pool::new(), substitutions: Pool::new() }
     }
 
     /// Takes a job that is ready, and answers who starts now. A job whose id is known already is ignored.
-    pub fn submit(&mut self, job: Job) -> Vec<JobId> {
-        if self.jobs.contains_key(&job.id) {
-            return Vec::new();
+    pub fn submit(&mut self, job: Job<P>) -> Vec<JobId> {
+        self.submit_all([job])
+    }
+
+    /// Takes jobs that have become ready together, so that the first of them in the order, and not in the iteration, gets
+    /// a slot that is free. Otherwise like [`Scheduler::submit`] for each.
+    pub fn submit_all(&mut self, jobs: impl IntoIterator<Item = Job<P>>) -> Vec<JobId> {
+        for Job { id, kind, priority } in jobs {
+            if let btree_map::Entry::Vacant(vacant) = self.jobs.entry(id) {
+                vacant.insert(Entry { kind, priority: priority.clone(), running: false });
+                self.queue(kind).insert((priority, id));
+            }
         }
-        let waiting = (job.priority.clone(), job.id);
-        match job.kind {
-            JobKind::Build => self.builds.waiting.insert(waiting),
-            JobKind::LocalBuild => self.builds.waiting_local.insert(waiting),
-            JobKind::Substitution => self.substitutions.waiting.insert(waiting),
-        };
-        self.jobs.insert(job.id, Entry { kind: job.kind, priority: job.priority, running: false });
         self.start()
     }
 
     /// Forgets a job that has ended, or that nobody wants any more, and answers who starts now.
     pub fn finish(&mut self, id: JobId) -> Vec<JobId> {
         let Some(entry) = self.jobs.remove(&id) else { return Vec::new() };
-        let pool = match entry.kind {
-            JobKind::Build | JobKind::LocalBuild => &mut self.builds,
-            JobKind::Substitution => &mut self.substitutions,
-        };
-        if entry.running {
-            pool.running -= 1;
-        } else if entry.kind == JobKind::LocalBuild {
-            pool.waiting_local.remove(&(entry.priority, id));
-        } else {
-            pool.waiting.remove(&(entry.priority, id));
+        match (entry.running, entry.kind) {
+            (true, JobKind::Build | JobKind::LocalBuild) => self.builds.running -= 1,
+            (true, JobKind::Substitution) => self.substitutions.running -= 1,
+            (false, kind) => {
+                self.queue(kind).remove(&(entry.priority, id));
+            }
         }
         self.start()
     }
@@ -116,6 +122,15 @@ impl Scheduler {
     /// Whether builds wait which no event of this scheduler can ever start: `max-jobs` is 0 and nothing runs.
     pub fn is_stuck(&self) -> bool {
         self.running() == 0 && !self.jobs.is_empty()
+    }
+
+    /// Where jobs of this kind wait.
+    fn queue(&mut self, kind: JobKind) -> &mut BTreeSet<(P, JobId)> {
+        match kind {
+            JobKind::Build => &mut self.builds.waiting,
+            JobKind::LocalBuild => &mut self.builds.waiting_local,
+            JobKind::Substitution => &mut self.substitutions.waiting,
+        }
     }
 
     fn start(&mut self) -> Vec<JobId> {
@@ -218,6 +233,15 @@ mod tests {
     }
 
     #[test]
+    fn s3_of_jobs_that_are_ready_together_the_first_starts() {
+        let mut scheduler = Scheduler::new(slots(1, 1));
+        let jobs = [(1, JobKind::Build, "b"), (2, JobKind::Build, "a"), (3, JobKind::Substitution, "c")];
+        assert_eq!(scheduler.submit_all(jobs.map(|(id, kind, name)| job(id, kind, name))), [3, 2]);
+        assert!(scheduler.submit(job(2, JobKind::Build, "again")).is_empty(), "it is known");
+        assert_eq!(scheduler.finish(2), [1]);
+    }
+
+    #[test]
     fn s5_what_nobody_wants_any_more_frees_its_place() {
         let mut scheduler = Scheduler::new(slots(1, 1));
         scheduler.submit(job(1, JobKind::Build, "a"));
@@ -226,47 +250,6 @@ mod tests {
         assert!(scheduler.finish(2).is_empty(), "it was only waiting");
         assert_eq!(scheduler.finish(1), [3]);
         assert!(scheduler.finish(99).is_empty());
-    }
-
-    /// A random graph of 100,000 goals runs to its end in virtual time; every slot is used while there is work.
-    #[test]
-    fn s14_a_hundred_thousand_goals() {
-        const GOALS: usize = 100_000;
-        let mut waits_for: Vec<usize> = vec![0; GOALS];
-        let mut waited_by: Vec<Vec<usize>> = vec![Vec::new(); GOALS];
-        let mut random = 1_u64;
-        for (goal, waits) in waits_for.iter_mut().enumerate().skip(1) {
-            for _ in 0..3 {
-                random =
-                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                waited_by[(random >> 33) as usize % goal].push(goal);
-                *waits += 1;
-            }
-        }
-        let mut scheduler = Scheduler::new(slots(8, 1));
-        let mut running: BTreeSet<(u64, JobId)> = BTreeSet::new();
-        let (mut now, mut finished, mut steps) = (0_u64, 0_usize, 0_usize);
-        let mut started = scheduler.submit(job(0, JobKind::Build, "0"));
-        loop {
-            running.extend(started.drain(..).map(|id| (now + 1 + id % 7, id)));
-            assert!(running.len() <= 8);
-            assert!(running.len() == 8 || scheduler.waiting() == 0, "a slot is free while a job waits");
-            let Some((at, id)) = running.pop_first() else { break };
-            (now, finished) = (at, finished + 1);
-            started = scheduler.finish(id);
-            for &goal in &waited_by[id as usize] {
-                steps += 1;
-                waits_for[goal] -= 1;
-                if waits_for[goal] == 0 {
-                    started.extend(scheduler.submit(job(
-                        goal as JobId,
-                        JobKind::Build,
-                        &format!("{}", goal % 100),
-                    )));
-                }
-            }
-        }
-        assert_eq!((finished, steps), (GOALS, 3 * (GOALS - 1)));
     }
 
     proptest! {
