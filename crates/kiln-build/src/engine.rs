@@ -61,7 +61,7 @@ pub(crate) struct Core {
 impl Engine {
     /// Starts an engine for a store, and the launcher process that its builders come from.
     ///
-    /// The program's `main` must begin with [`kiln_sandbox::run_if_launcher`]. `environment` is what `impureEnvVars` may
+    /// The program's `main` must begin with [`kiln_sandbox::run_if_launcher`], which gets [`crate::run_builtin`]. `environment` is what `impureEnvVars` may
     /// show to builders of fixed outputs; whoever embeds the engine decides what that is.
     ///
     /// # Errors

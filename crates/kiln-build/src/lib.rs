@@ -14,6 +14,7 @@
 //! An [`Engine`] serves any number of requests at once. What several of them want is built once, and goes on as long as
 //! one of them wants it. It needs a tokio runtime; nothing in it blocks one.
 
+mod builtin;
 mod counters;
 mod engine;
 mod error;
@@ -26,6 +27,7 @@ mod register;
 mod request;
 mod slots;
 
+pub use builtin::run_builtin;
 pub use engine::Engine;
 pub use error::{EngineError, Failure};
 pub use plan::{BuildPlan, PlannedOutput};

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Before anything else: no thread may exist when the process that starts builders begins.
-    kiln_sandbox::run_if_launcher();
+    kiln_sandbox::run_if_launcher(kiln_build::run_builtin);
     let environment = environment::Environment::read();
     ExitCode::from(command_line::run(&environment))
 }

@@ -71,6 +71,7 @@ impl Bench {
         let sandboxed = matches!(confinement, Confinement::Sandbox(_));
         LaunchPlan {
             builder,
+            builtin: None,
             arguments: vec![],
             environment: (0..25).map(|number| (format!("V{number}").into(), "value".into())).collect(),
             build_directory: BuildDirectoryPlan {

@@ -8,16 +8,17 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::catch_unwind;
 
-use kiln_sys::process::execute;
+use kiln_sys::process::{close_descriptors_but, execute, exit_now};
 use rustix::io::Errno;
 use rustix::process::Rlimit;
 
 use crate::mounts::GroundworkPlan;
 use crate::status::{Report, StatusSender, describe};
 use crate::{
-    ByteString, Confinement, Isolation, LaunchPlan, Network, Sandbox, SetupError, SetupStage,
-    SystemCallFilter,
+    BuiltinCall, ByteString, Confinement, Isolation, LaunchPlan, Network, RunBuiltin, Sandbox, SetupError,
+    SetupStage, SystemCallFilter,
 };
 
 mod files;
@@ -58,6 +59,14 @@ pub(crate) struct Child<'a> {
     pub(crate) cgroup: bool,
     /// What has been done for a sandbox before there was a plan.
     pub(crate) groundwork: Option<Result<Groundwork, SetupError>>,
+    pub(crate) run_builtin: RunBuiltin,
+}
+
+/// What the process becomes.
+enum Builder {
+    Program(Program),
+    /// A part of this program, which goes on in this process.
+    Builtin(BuiltinCall),
 }
 
 /// The program, ready to be executed.
@@ -71,16 +80,25 @@ struct Program {
 impl Child<'_> {
     /// Sets up the world and becomes the builder. Returns only if that fails, with the exit code.
     pub(crate) fn run(self) -> u8 {
-        let status = self.status;
+        let (status, run_builtin) = (self.status, self.run_builtin);
         let failed = |error| {
             status.send(&Report::SetupFailed(error), None);
             1
         };
-        let (program, isolation) = match self.prepare() {
+        let (builder, isolation) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(error) => return failed(error),
         };
         status.send(&Report::Started(isolation), None);
+        let program = match builder {
+            Builder::Program(program) => program,
+            Builder::Builtin(call) => {
+                // As executing a program would have done. Nothing may return from here into what owns one of them.
+                let closed = close_descriptors_but(&[]).is_ok();
+                let run = || if closed { run_builtin(&call) } else { 1 };
+                exit_now(catch_unwind(run).unwrap_or(1));
+            }
+        };
         let errno = execute(&program.path, &program.arguments, &program.environment);
         // A builder that can't be executed is one that has failed, not an error of the set-up.
         let mut line = b"executing '".to_vec();
@@ -91,9 +109,9 @@ impl Child<'_> {
         1
     }
 
-    fn prepare(mut self) -> Result<(Program, Isolation), SetupError> {
+    fn prepare(mut self) -> Result<(Builder, Isolation), SetupError> {
         let plan = read_plan(&self.plan)?;
-        let program = Program::new(&plan)?;
+        let builder = Builder::new(&plan)?;
         let mut isolation =
             Isolation { processes: self.pid_namespace, cgroup: self.cgroup, ..Isolation::default() };
         process_state::set_limits(&plan, self.open_files)?;
@@ -111,7 +129,7 @@ impl Child<'_> {
         identity::assume(&plan, self.privileged, &mut isolation)?;
         process_state::die_with(self.launcher)?;
         self.filter(&plan, &mut isolation)?;
-        Ok((program, isolation))
+        Ok((builder, isolation))
     }
 
     fn enter_sandbox(
@@ -164,6 +182,19 @@ fn read_plan(file: &OwnedFd) -> Result<LaunchPlan, SetupError> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))
+}
+
+impl Builder {
+    fn new(plan: &LaunchPlan) -> Result<Self, SetupError> {
+        Ok(match &plan.builtin {
+            None => Self::Program(Program::new(plan)?),
+            Some(input) => Self::Builtin(BuiltinCall {
+                builder: plan.builder.clone(),
+                environment: plan.environment.clone(),
+                input: input.clone(),
+            }),
+        })
+    }
 }
 
 impl Program {

@@ -56,5 +56,5 @@ pub use plan::{
     BuildDirectoryPlan, Confinement, Credentials, Input, LaunchPlan, Network, PersonalityPlan, PlacedFile,
     Sandbox, SandboxPath, StoreView, SystemCallFilter,
 };
-pub use role::{LAUNCHER_ARGUMENT, run_if_launcher};
+pub use role::{BuiltinCall, LAUNCHER_ARGUMENT, RunBuiltin, run_if_launcher};
 pub use status::{BuilderExit, ExitStatus, Receipt, SetupError, SetupStage, StatusChannel, StatusMessage};

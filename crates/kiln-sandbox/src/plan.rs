@@ -13,8 +13,12 @@ use crate::ByteString;
 /// Everything that the launcher needs to know to start a builder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchPlan {
-    /// The program, as the builder's world names it. Its base name becomes `argv[0]`.
+    /// The program, as the builder's world names it. Its base name becomes `argv[0]`. Of a builtin, its name.
     pub builder: ByteString,
+    /// For a builder that is part of this program: what it is given besides its environment. There is no program then; the
+    /// process itself does the work ([`crate::RunBuiltin`]).
+    #[serde(default)]
+    pub builtin: Option<ByteString>,
     /// Arguments after `argv[0]`.
     pub arguments: Vec<ByteString>,
     /// The whole environment, in the order in which the builder gets it.

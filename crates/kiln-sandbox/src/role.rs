@@ -17,6 +17,8 @@ use rustix::process::{
 use rustix::stdio::{dup2_stdin, stdin};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use crate::ByteString;
+
 mod build;
 mod cgroup;
 mod event_loop;
@@ -31,14 +33,32 @@ pub const LAUNCHER_ARGUMENT: &str = "__kiln-launcher";
 /// The first argument that makes this program kill all processes of the user whose ID is the second.
 pub(crate) const CLEAR_USER_ARGUMENT: &str = "__kiln-clear-user";
 
-/// Takes the role of the launcher, and never returns, if this program was started for it.
+/// A builder that is part of the program, as the launcher's copies run it.
+///
+/// It runs with the builder's rights in the builder's world, its standard streams are the builder's, and no other
+/// descriptor is open. The process has no thread yet. What is returned is the builder's exit code.
+pub type RunBuiltin = fn(&BuiltinCall) -> u8;
+
+/// Which builtin to run, with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltinCall {
+    /// The builder of the plan.
+    pub builder: ByteString,
+    /// What would be the environment of a program.
+    pub environment: Vec<(ByteString, ByteString)>,
+    /// What the plan has for it besides.
+    pub input: ByteString,
+}
+
+/// Takes the role of the launcher, and never returns, if this program was started for it. `run_builtin` runs the builders
+/// that are part of the program.
 ///
 /// To be called first thing in `main`: no thread may exist yet, and nothing may have been opened.
-pub fn run_if_launcher() {
+pub fn run_if_launcher(run_builtin: RunBuiltin) {
     let mut arguments = std::env::args_os().skip(1);
     let role = arguments.next();
     let result = if role.as_deref() == Some(LAUNCHER_ARGUMENT.as_ref()) {
-        guard()
+        guard(run_builtin)
     } else if role.as_deref() == Some(CLEAR_USER_ARGUMENT.as_ref()) {
         let uid = arguments.next().and_then(|uid| uid.to_str()?.parse().ok());
         uid.ok_or(Errno::INVAL).and_then(strays::kill_user).map_err(io::Error::from)
@@ -52,7 +72,7 @@ pub fn run_if_launcher() {
 }
 
 /// The guardian: creates the launcher, and outlives it just long enough to clean up.
-fn guard() -> io::Result<()> {
+fn guard(run_builtin: RunBuiltin) -> io::Result<()> {
     close_inherited_descriptors()?;
     reset_signals();
     // Signals for the engine's terminal are the engine's affair.
@@ -64,7 +84,7 @@ fn guard() -> io::Result<()> {
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     dup2_stdin(&null)?;
     set_child_subreaper(Some(getpid()))?;
-    let (launcher, pid_namespace) = create_launcher(&control, &null)?;
+    let (launcher, pid_namespace) = create_launcher(&control, &null, run_builtin)?;
     // The launcher's copies are what counts from here on; this one shows when the engine has gone.
     let mut polled = [PollFd::new(&control, PollFlags::RDHUP), PollFd::new(&launcher.pidfd, PollFlags::IN)];
     while let Err(Errno::INTR) = poll(&mut polled, None) {}
@@ -78,17 +98,17 @@ fn guard() -> io::Result<()> {
 }
 
 /// As the init of a PID namespace where that is possible: then the kernel ends all builders with it.
-fn create_launcher(control: &OwnedFd, null: &OwnedFd) -> io::Result<(Cloned, bool)> {
+fn create_launcher(control: &OwnedFd, null: &OwnedFd, run_builtin: RunBuiltin) -> io::Result<(Cloned, bool)> {
     let ours = pidfd_of_self()?;
     if has_privileges() {
-        let launcher = || event_loop::run(control.as_fd(), null.as_fd(), ours.as_fd(), true);
+        let launcher = || event_loop::run(control.as_fd(), null.as_fd(), ours.as_fd(), true, run_builtin);
         match clone_process(Namespaces::PID, None, launcher) {
             Ok(cloned) => return Ok((cloned, true)),
             Err(Errno::PERM | Errno::NOSPC | Errno::INVAL | Errno::USERS) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    let launcher = || event_loop::run(control.as_fd(), null.as_fd(), ours.as_fd(), false);
+    let launcher = || event_loop::run(control.as_fd(), null.as_fd(), ours.as_fd(), false, run_builtin);
     Ok((clone_process(Namespaces::NONE, None, launcher)?, false))
 }
 

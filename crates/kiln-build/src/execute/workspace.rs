@@ -36,6 +36,8 @@ struct Held {
     directories: Directories,
     /// What the builder was to make and where, as long as it is not valid.
     outputs: Vec<PlannedOutput>,
+    /// Nothing of this build may be kept: a builtin may have had credentials.
+    is_private: bool,
     /// Says when a registration that has begun is over.
     registration: Option<oneshot::Receiver<()>>,
     locks: PathLocks,
@@ -64,6 +66,7 @@ impl Workspace {
             supervisor: None,
             directories,
             outputs: Vec::new(),
+            is_private: false,
             registration: None,
             locks,
             user,
@@ -97,6 +100,7 @@ impl Workspace {
         let running = self.core.launcher.launch(plan)?;
         let supervisor = Supervisor::new(running.status, running.log, limits)?;
         let Some(held) = &mut self.held else { return Err(kiln_sandbox::SandboxError::LauncherGone.into()) };
+        held.is_private = plan.builtin.is_some();
         held.supervisor.insert(supervisor).run(log).await
     }
 
@@ -175,7 +179,7 @@ impl Drop for Workspace {
 
 impl Held {
     async fn give_back(self, core: &Core) {
-        let Self { supervisor, directories, outputs, registration, locks, user, slot } = self;
+        let Self { supervisor, directories, outputs, is_private, registration, locks, user, slot } = self;
         let has_run = supervisor.is_some();
         if let Some(mut supervisor) = supervisor {
             supervisor.abandon().await;
@@ -188,7 +192,7 @@ impl Held {
         drop(slot);
         let outputs = not_valid(core, outputs).await;
         let trash = Arc::clone(&core.trash);
-        let keeps = core.settings.keep_failed && has_run && !outputs.is_empty();
+        let keeps = core.settings.keep_failed && has_run && !is_private && !outputs.is_empty();
         let (kept, removed) = blocking(move || {
             let mut directories = directories;
             let build = if keeps { directories.build.take() } else { None };

@@ -17,6 +17,7 @@ use super::derivation::{GoalError, Target, printed};
 use super::inputs::input_closure;
 use super::outcome::Outcome;
 use super::round::Round;
+use crate::builtin::BuiltinInput;
 use crate::counters::ExpectedBuild;
 use crate::engine::Core;
 use crate::error::Failure;
@@ -34,6 +35,7 @@ pub(crate) struct Prepared {
     pub(super) inputs: BTreeSet<StorePath>,
     sandbox_closure: BTreeSet<StorePath>,
     references_graphs: BTreeMap<String, Vec<kiln_derivation::GraphMember>>,
+    builtin: Option<BuiltinInput>,
 }
 
 /// Builds the derivation, or finds that somebody else has done it meanwhile.
@@ -172,6 +174,7 @@ impl Prepared {
             credentials: &place.credentials,
             chroot: &place.chroot,
             build_directory: &place.build_directory,
+            builtin: self.builtin.as_ref(),
         };
         make_plan(&facts).map_err(|error| {
             let status = match error {
@@ -206,7 +209,15 @@ pub(crate) async fn prepare(
     let references_graphs =
         super::references_graphs::references_graphs(core, target, &options, &inputs).await?;
     let sandbox_closure = sandbox_closure(core).await?;
-    Ok(Prepared { options, confined, inputs, sandbox_closure, references_graphs })
+    let builtin = if target.derivation.is_builtin() { Some(builtin_input(core, target).await) } else { None };
+    Ok(Prepared { options, confined, inputs, sandbox_closure, references_graphs, builtin })
+}
+
+/// What a builtin is given.
+async fn builtin_input(core: &Core, target: &Target) -> BuiltinInput {
+    let (settings, derivation) = (Arc::clone(&core.settings), Arc::clone(&target.derivation));
+    let environment = core.environment.clone();
+    blocking(move || BuiltinInput::gather(&settings, &environment, &derivation)).await
 }
 
 /// The closures of the store paths among `sandbox-paths` (X6).

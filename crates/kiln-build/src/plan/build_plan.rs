@@ -15,6 +15,7 @@ use kiln_settings::Settings;
 use kiln_store_path::{OutputName, StoreDir, StorePath};
 
 use super::confinement::{Confined, sandbox};
+use crate::builtin::BuiltinInput;
 
 /// What will be done to build a derivation.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) chroot: &'a Path,
     /// The directory for the builder's files.
     pub(crate) build_directory: &'a Path,
+    /// What a builtin is given.
+    pub(crate) builtin: Option<&'a BuiltinInput>,
 }
 
 /// Why there is no plan.
@@ -102,8 +105,10 @@ pub(crate) fn make_plan(facts: &Facts<'_>) -> Result<BuildPlan, PlanError> {
         references_graphs: facts.references_graphs,
     };
     let view = BuilderView::new(facts.derivation, facts.options, &context);
-    if let Some(builtin) = view.builder.strip_prefix(b"builtin:") {
-        return Err(PlanError::Builtin(String::from_utf8_lossy(builtin).into_owned()));
+    if let Some(name) = view.builder.strip_prefix(b"builtin:")
+        && !kiln_builtins::NAMES.iter().any(|known| known.as_bytes() == name)
+    {
+        return Err(PlanError::Builtin(String::from_utf8_lossy(name).into_owned()));
     }
     let (confinement, directory) = match facts.confined {
         Confined::Sandbox => (Confinement::Sandbox(Box::new(sandbox(facts)?)), facts.chroot.join("store")),
@@ -116,6 +121,7 @@ pub(crate) fn make_plan(facts: &Facts<'_>) -> Result<BuildPlan, PlanError> {
     });
     let launch = LaunchPlan {
         builder: view.builder.into(),
+        builtin: facts.builtin.map(|input| input.to_json().into()),
         arguments: view.arguments.into_iter().map(ByteString::from).collect(),
         environment: view.environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
         build_directory: BuildDirectoryPlan { source: bytes(facts.build_directory), target: inside.into() },

@@ -5,6 +5,7 @@ use super::*;
 pub(crate) fn sandboxed() -> LaunchPlan {
     LaunchPlan {
         builder: "/bin/sh".into(),
+        builtin: None,
         arguments: vec!["-c".into(), "true".into()],
         environment: vec![("PATH".into(), "/path-not-set".into())],
         build_directory: BuildDirectoryPlan { source: "/real/build".into(), target: "/build".into() },

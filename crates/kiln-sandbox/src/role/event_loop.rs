@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, 
 
 use super::build::{Build, Launching};
 use super::spare::Spare;
-use super::{has_privileges, namespaces, pidfd_of_self, probe};
+use super::{RunBuiltin, has_privileges, namespaces, pidfd_of_self, probe};
 use crate::child::{Child, OwnIds};
 use crate::mounts::GroundworkPlan;
 use crate::request::{self, Incoming, Request};
@@ -34,6 +34,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) privileged: bool,
     /// Is this the init of a PID namespace?
     pub(super) pid_namespace: bool,
+    run_builtin: RunBuiltin,
     /// Can the processes of builds without a sandbox be gathered in namespaces? Found out when it first matters.
     gathers: OnceCell<bool>,
 }
@@ -68,6 +69,7 @@ impl Surroundings<'_> {
             mount_namespace: namespaces.contains(Namespaces::MOUNT),
             cgroup: false,
             groundwork: None,
+            run_builtin: self.run_builtin,
         }
     }
 }
@@ -98,8 +100,9 @@ pub(super) fn run(
     null: BorrowedFd<'_>,
     guardian: BorrowedFd<'_>,
     pid_namespace: bool,
+    run_builtin: RunBuiltin,
 ) -> u8 {
-    match prepare(control, null, guardian, pid_namespace).and_then(EventLoop::serve) {
+    match prepare(control, null, guardian, pid_namespace, run_builtin).and_then(EventLoop::serve) {
         Ok(()) => 0,
         Err(errno) => {
             eprintln!("error: the launcher cannot go on: {errno}");
@@ -113,6 +116,7 @@ fn prepare<'a>(
     null: BorrowedFd<'a>,
     guardian: BorrowedFd<'_>,
     pid_namespace: bool,
+    run_builtin: RunBuiltin,
 ) -> Result<EventLoop<'a>, Errno> {
     if pid_namespace {
         // The kernel takes all builders along.
@@ -133,6 +137,7 @@ fn prepare<'a>(
         open_files,
         privileged: has_privileges(),
         pid_namespace,
+        run_builtin,
         gathers: OnceCell::new(),
     };
     Ok(EventLoop {

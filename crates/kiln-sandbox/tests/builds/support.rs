@@ -108,6 +108,7 @@ impl World {
         let input = |name: &str| Input { name: name.into(), source: self.path("store").join(name).into() };
         LaunchPlan {
             builder: "/nix/store/builder".into(),
+            builtin: None,
             arguments: words.iter().map(|word| (*word).into()).collect(),
             environment: vec![("B".into(), "2".into()), ("A".into(), "1".into())],
             build_directory: BuildDirectoryPlan {
@@ -189,8 +190,9 @@ impl Outcome {
     }
 
     #[track_caller]
-    pub(crate) fn assert_line(&self, line: &str) {
+    pub(crate) fn assert_line(&self, line: &str) -> &Self {
         assert!(self.log.lines().any(|found| found == line), "no line {line:?} in:\n{}", self.log);
+        self
     }
 }
 

@@ -306,3 +306,18 @@ fn b3_b4_files_are_placed_for_the_builder() {
         fs::read(world.path("builds/x/build").join(ByteString::from(&b"\xff"[..]).as_path())).unwrap();
     assert_eq!(bytes, b"\0\xff");
 }
+
+#[test]
+fn b11_a_builtin_runs_in_the_builders_place() {
+    for sandboxed in [true, false] {
+        let world = World::new();
+        let mut plan = if sandboxed { world.plan(&[]) } else { world.unsandboxed(&[]) };
+        plan.builder = "builtin:thing".into();
+        plan.builtin = Some("input".into());
+        let outcome = run(&plan);
+        assert_eq!(outcome.status(), ExitStatus::Code(1));
+        outcome.assert_line("A=1").assert_line("descriptors 3");
+        outcome.assert_line("error: unsupported builtin 'builtin:thing' with 'input'");
+        assert_eq!(outcome.started.as_ref().unwrap().files, sandboxed);
+    }
+}

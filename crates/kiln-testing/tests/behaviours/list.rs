@@ -184,10 +184,9 @@ const BUILDER: &[Behaviour] = &[
         "B10",
         "Arguments begin with the builder's name; what cannot be executed has failed and is no error of the start",
     ),
-    part(
+    whole(
         "B11",
-        "The built-in builders make what Nix's make",
-        "a way to them: the engine does not run them yet",
+        "The built-in builders make what Nix's make, with the builder's rights in the builder's world",
     ),
     whole("B12", "What fails while the builder's world is set up is told with the step that failed"),
     part(
