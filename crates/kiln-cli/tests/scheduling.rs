@@ -10,10 +10,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use kiln_testing::{Kiln, Ran, Recipe};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn kiln() -> Kiln {
@@ -37,9 +38,9 @@ fn count(directory: &Path, prefix: &str) -> usize {
 /// Tells once more that a builder began.
 const COUNT: &str = "mktemp /shared/run.XXXXXX >/dev/null";
 
-fn signal(child: &Child, signal: &str) {
-    let status = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 #[test]
@@ -253,7 +254,7 @@ fn endless() -> Recipe {
 
 #[test]
 fn s12_an_interrupt_takes_everything_along() {
-    for name in ["INT", "TERM"] {
+    for name in [Signal::INT, Signal::TERM] {
         let (kiln, shared) = with_shared(kiln());
         let child = kiln.start_build(&endless(), &[]);
         kiln.wait_for(&shared.join("runs"));
@@ -277,7 +278,7 @@ fn s12_who_waits_for_a_lock_can_be_interrupted_too() {
     kiln.wait_for(&shared.join("runs"));
     let second = kiln.start_build(&recipe, &["--log-format", "internal-json"]);
     std::thread::sleep(Duration::from_millis(700));
-    signal(&second, "INT");
+    signal(&second, Signal::INT);
     Ran::from(second).failed(1);
     fs::write(shared.join("go"), "").unwrap();
     Ran::from(first).line();
@@ -297,7 +298,7 @@ fn s12_an_engine_that_is_killed_leaves_nothing_running_and_nothing_valid() {
     );
     let child = kiln.start_build(&recipe, &[]);
     kiln.wait_for(&shared.join("runs"));
-    signal(&child, "KILL");
+    signal(&child, Signal::KILL);
     assert_eq!(Ran::from(child).code, None);
     kiln.wait_until("the builders are gone", || kiln.processes().is_empty());
     assert_eq!(
@@ -321,7 +322,7 @@ fn s12_without_a_sandbox_nothing_half_made_stays_in_the_store() {
     let script = format!("mkdir $out; setsid sleep 1000 & touch {}/runs; sleep 1000", shared.display());
     let child = kiln.start_build(&Recipe::script(&script), &[]);
     kiln.wait_for(&shared.join("runs"));
-    signal(&child, "INT");
+    signal(&child, Signal::INT);
     Ran::from(child).failed(1);
     let names = fs::read_dir(kiln.root().join("nix/store")).unwrap();
     let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -335,7 +336,7 @@ fn s12_d19_an_interrupted_build_is_kept_if_failed_ones_are() {
     let recipe = Recipe::script("echo kept > file; echo half > $out; touch /shared/runs; sleep 1000");
     let child = kiln.start_build(&recipe, &["--keep-failed"]);
     kiln.wait_for(&shared.join("runs"));
-    signal(&child, "INT");
+    signal(&child, Signal::INT);
     let ran = Ran::from(child);
     let outer = kiln.root().join("nix/var/nix/builds/nix-build-it.drv-0");
     let note = format!("note: keeping build directory '{}'", outer.join("build").display());
