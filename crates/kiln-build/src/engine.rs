@@ -23,6 +23,7 @@ use crate::counters::Counters;
 use crate::error::{EngineError, Failure};
 use crate::execute::LOW_DISK_SPACE;
 use crate::goal::{Failures, Interest, Registry, SharedOutcome, Wanted, derivation_goal};
+use crate::request::BuildMode;
 use crate::slots::SlotPool;
 
 /// How long small things that builds have left lie about before they are deleted, many at once.
@@ -55,7 +56,7 @@ pub(crate) struct Core {
     /// Counts what still has to be tidied up after builds: see [`Engine::idle`].
     pub(crate) untidy: watch::Sender<usize>,
     secret_keys: Vec<SecretKey>,
-    goals: Registry<StorePath, Wanted, SharedOutcome>,
+    goals: Registry<(StorePath, BuildMode), Wanted, SharedOutcome>,
 }
 
 impl Engine {
@@ -161,13 +162,14 @@ impl Core {
         self: &Arc<Self>,
         path: &StorePath,
         outputs: OutputsSpec,
+        mode: BuildMode,
     ) -> Interest<Wanted, SharedOutcome> {
         self.goals.join_or_start(
-            path.clone(),
+            (path.clone(), mode),
             |wanted| wanted.widen(&outputs),
             || {
                 let wanted = Arc::new(Wanted::new(outputs.clone()));
-                let goal = derivation_goal(Arc::clone(self), path.clone(), None, Arc::clone(&wanted));
+                let goal = derivation_goal(Arc::clone(self), path.clone(), None, mode, Arc::clone(&wanted));
                 (wanted, goal)
             },
         )

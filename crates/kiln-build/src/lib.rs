@@ -31,4 +31,4 @@ pub use builtin::run_builtin;
 pub use engine::Engine;
 pub use error::{EngineError, Failure};
 pub use plan::{BuildPlan, PlannedOutput};
-pub use request::{BuildAnswer, BuildRequest, FailedDerivation, Missing, TargetResult};
+pub use request::{BuildAnswer, BuildMode, BuildRequest, FailedDerivation, Missing, TargetResult};

@@ -3,9 +3,11 @@
 //! Everything here happens after the last process of the builder is gone. What is hashed is what is moved: the trees are
 //! made the engine's own first, and nobody else can reach the directory that they are in.
 
+mod check;
 mod checks;
 mod collect;
 mod fixed;
 mod outputs;
 
+pub(crate) use check::check;
 pub(crate) use outputs::{Registration, register};

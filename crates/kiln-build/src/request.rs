@@ -6,5 +6,5 @@ mod build_paths;
 mod plan;
 mod query_missing;
 
-pub use answer::{BuildAnswer, BuildRequest, FailedDerivation, TargetResult};
+pub use answer::{BuildAnswer, BuildMode, BuildRequest, FailedDerivation, TargetResult};
 pub use query_missing::Missing;

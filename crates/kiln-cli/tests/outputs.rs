@@ -305,3 +305,87 @@ fn o7_outputs_that_refer_to_each_other_in_a_circle_are_refused() {
     let recipe = Recipe::script("echo $dev > $out; echo $out > $dev").with("outputs = [\"out\", \"dev\"]");
     refused(&recipe, 1, "OutputRejected", "cycle detected in the references of '/nix/store/");
 }
+
+/// A script whose output is another one each time.
+const CLOCK: &str = "mkdir $out; echo same > $out/same; date +%s.%N > $out/clock";
+
+#[test]
+fn d14_what_is_made_the_same_again_passes_a_check() {
+    let kiln = kiln();
+    let recipe = Recipe::script("echo again > $out");
+    let path = kiln.build(&recipe, &[]).line().to_owned();
+    let before = kiln.info(&path).unwrap();
+    let ran = kiln.build(&recipe, &["--check", "--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("checking outputs of '/nix/store/"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("\"Built\""), "{}", ran.stdout);
+    assert_eq!(kiln.info(&path).unwrap(), before);
+    // The other name of the option.
+    assert_eq!(kiln.build(&recipe, &["--rebuild"]).code, Some(0));
+}
+
+#[test]
+fn d14_what_differs_is_told_and_the_valid_output_is_not_touched() {
+    let kiln = kiln();
+    let recipe = Recipe::script(CLOCK);
+    let path = kiln.build(&recipe, &[]).line().to_owned();
+    let (before, clock) = (kiln.info(&path).unwrap(), fs::read(kiln.real(&path).join("clock")).unwrap());
+    let ran = kiln.build(&recipe, &["--check", "--json"]);
+    let stderr = ran.failed(104);
+    let derivation = kiln.instantiate(&recipe);
+    let message = format!("derivation '{derivation}' may not be deterministic: output '{path}' differs");
+    assert!(stderr.contains(&message), "{stderr}");
+    assert!(stderr.contains("clock") && !stderr.contains("same:"), "it says where: {stderr}");
+    assert!(ran.stdout.contains("\"NotDeterministic\""), "{}", ran.stdout);
+    assert_eq!(kiln.info(&path).unwrap(), before);
+    assert_eq!(fs::read(kiln.real(&path).join("clock")).unwrap(), clock);
+    let check = format!("{path}.check");
+    assert!(!kiln.real(&check).exists(), "nothing is kept unless it is wanted");
+}
+
+#[test]
+fn d14_what_differs_is_kept_beside_the_output_if_failed_builds_are() {
+    let kiln = kiln();
+    let recipe = Recipe::script(CLOCK);
+    let path = kiln.build(&recipe, &[]).line().to_owned();
+    let check = kiln.real(&format!("{path}.check"));
+    let mut clocks = Vec::new();
+    // The second one takes the place of the first.
+    for _ in 0..2 {
+        let ran = kiln.build(&recipe, &["--check", "--keep-failed"]);
+        assert!(ran.failed(104).contains(&format!("differs from '{path}.check'")), "{}", ran.stderr);
+        clocks.push(fs::read(check.join("clock")).unwrap());
+    }
+    assert_ne!(clocks[0], clocks[1]);
+    assert_eq!(fs::metadata(check.join("clock")).unwrap().mode() & 0o7777, 0o444, "it is canonical");
+    kiln.run(["store", "verify", &path]).lines();
+}
+
+#[test]
+fn d14_what_is_not_valid_cannot_be_checked() {
+    let kiln = kiln();
+    let recipe = Recipe::script("echo > $out");
+    let ran = kiln.build(&recipe, &["--check"]);
+    assert!(ran.failed(1).contains("are not valid, so checking is not possible"), "{}", ran.stderr);
+}
+
+#[test]
+fn d14_of_several_outputs_each_is_compared() {
+    let kiln = kiln();
+    let recipe = Recipe::script("echo same > $out; date +%s.%N > $dev; date +%s.%N > $doc")
+        .with("outputs = [\"out\", \"dev\", \"doc\"]");
+    kiln.build(&recipe, &[]).lines();
+    let ran = kiln.build(&recipe, &["--check"]);
+    let told: Vec<_> = ran.failed(104).lines().filter(|line| line.contains("may not be deterministic")).collect();
+    assert_eq!(told.len(), 2, "{}", ran.stderr);
+}
+
+#[test]
+fn d14_without_a_sandbox_nothing_is_checked() {
+    let kiln = kiln().in_place().option("sandbox", "false");
+    let recipe = Recipe::script("echo > $out");
+    let path = kiln.build(&recipe, &[]).line().to_owned();
+    let ran = kiln.build(&recipe, &["--check"]);
+    assert!(ran.failed(1).contains("without a sandbox"), "{}", ran.stderr);
+    assert!(kiln.real(&path).exists());
+}

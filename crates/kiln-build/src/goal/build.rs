@@ -23,6 +23,7 @@ use crate::engine::Core;
 use crate::error::Failure;
 use crate::execute::{Directories, Workspace};
 use crate::plan::{BuildPlan, Confined, Facts, PlanError, is_confined, make_plan};
+use crate::request::BuildMode;
 
 /// How long to wait for a build user before giving up.
 const PATIENCE_FOR_A_USER: Duration = Duration::from_secs(3600);
@@ -46,7 +47,9 @@ pub(super) async fn build(
 ) -> Result<Outcome, GoalError> {
     let inputs = input_closure(core, &target).await?;
     let prepared = prepare(core, &target, inputs).await?;
-    let kind = if prepared.options.prefer_local_build { JobKind::LocalBuild } else { JobKind::Build };
+    let is_check = target.mode == BuildMode::Check;
+    let must_be_local = is_check || prepared.options.prefer_local_build;
+    let kind = if must_be_local { JobKind::LocalBuild } else { JobKind::Build };
     if core.slots_for_builds == 0 && kind == JobKind::Build {
         let message = "unable to start any build; either increase '--max-jobs' or enable remote builds";
         return Err(Failure::misc(message).into());
@@ -55,7 +58,7 @@ pub(super) async fn build(
         let priority = Priority::plain(target.path.name(), target.path.base_name());
         let slot = core.slots.acquire(kind, priority).await;
         let outputs: BTreeSet<StorePath> = target.outputs.values().cloned().collect();
-        match take_turn(core, &target.path, outputs.clone(), prepared.confined).await? {
+        match take_turn(core, &target, &prepared).await? {
             Turn::NoUser => {
                 drop(slot);
                 wait_for_build_user(core).await?;
@@ -63,7 +66,7 @@ pub(super) async fn build(
             Turn::Locked => {
                 drop(slot);
                 wait_for_locks(core, &outputs).await?;
-                if core.valid(&outputs).await?.len() == outputs.len() {
+                if !is_check && core.valid(&outputs).await?.len() == outputs.len() {
                     return Ok(built(core, &target, BuildResult::new(BuildStatus::AlreadyValid)));
                 }
             }
@@ -87,7 +90,7 @@ enum Turn {
     Locked,
     /// Somebody else has made all outputs meanwhile.
     Valid,
-    /// The build can begin: nothing is at the places of the missing outputs.
+    /// The build can begin: nothing is at the places of outputs that are not valid. To check, all are made.
     Taken {
         user: Option<BuildUser>,
         locks: PathLocks,
@@ -98,13 +101,10 @@ enum Turn {
 
 /// Takes a build user and the locks on the outputs, waiting for neither, looks what is to be done, and makes directories
 /// for it (D6, B7). All of it on one thread: to go from one to another costs as much as each of the steps.
-async fn take_turn(
-    core: &Arc<Core>,
-    derivation: &StorePath,
-    outputs: BTreeSet<StorePath>,
-    confined: Confined,
-) -> Result<Turn, Failure> {
-    let (core, derivation) = (Arc::clone(core), derivation.clone());
+async fn take_turn(core: &Arc<Core>, target: &Target, prepared: &Prepared) -> Result<Turn, Failure> {
+    let (core, derivation) = (Arc::clone(core), target.path.clone());
+    let outputs: BTreeSet<StorePath> = target.outputs.values().cloned().collect();
+    let (is_check, confined) = (target.mode == BuildMode::Check, prepared.confined);
     blocking(move || {
         let store = &core.store;
         let user = match &core.build_users {
@@ -122,12 +122,14 @@ async fn take_turn(
         locks.discard_on_release(Arc::clone(&core.trash));
         let all: Vec<StorePath> = outputs.iter().cloned().collect();
         let valid = store.valid_among_blocking(&all)?;
-        let missing: BTreeSet<StorePath> = outputs.difference(&valid).cloned().collect();
-        if missing.is_empty() {
-            return Ok(Turn::Valid);
-        }
+        let mut missing: BTreeSet<StorePath> = outputs.difference(&valid).cloned().collect();
         for path in &missing {
             delete_tree(store.directory(), &LocalStore::component(path)?)?;
+        }
+        if is_check {
+            missing = outputs;
+        } else if missing.is_empty() {
+            return Ok(Turn::Valid);
         }
         let credentials = user.as_ref().map_or(Credentials::Caller, BuildUser::credentials);
         let directories = Directories::make(&core, &derivation, confined == Confined::Sandbox, &credentials)?;

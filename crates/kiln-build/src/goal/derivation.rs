@@ -14,6 +14,7 @@ use crate::engine::Core;
 use crate::error::Failure;
 use crate::goal::failures::FailedGoal;
 use crate::goal::inputs::{InputFailure, realise_inputs};
+use crate::request::BuildMode;
 
 /// A derivation that is under way, and what is known of it.
 pub(crate) struct Target {
@@ -23,6 +24,8 @@ pub(crate) struct Target {
     pub(crate) outputs: BTreeMap<OutputName, StorePath>,
     /// Those of its outputs and input sources that were valid when it was loaded.
     pub(super) valid: BTreeSet<StorePath>,
+    /// What is done about those that are.
+    pub(super) mode: BuildMode,
     /// It was given by value, so that its inputs are paths alone and nobody knows how to make them.
     pub(super) is_basic: bool,
 }
@@ -32,10 +35,11 @@ pub(crate) async fn derivation_goal(
     core: Arc<Core>,
     path: StorePath,
     given: Option<BasicDerivation>,
+    mode: BuildMode,
     wanted: Arc<Wanted>,
 ) -> SharedOutcome {
     let mut because_of = Vec::new();
-    let outcome = match realise(&core, &path, given, &wanted).await {
+    let outcome = match realise(&core, &path, given, mode, &wanted).await {
         Ok(outcome) => outcome,
         Err(GoalError::Failed(failure)) => Outcome::failure(OutcomeKind::Failed, failure.into_result()),
         Err(GoalError::Inputs(InputFailure { failure, failed })) => {
@@ -67,12 +71,19 @@ async fn realise(
     core: &Arc<Core>,
     path: &StorePath,
     given: Option<BasicDerivation>,
+    mode: BuildMode,
     wanted: &Wanted,
 ) -> Result<Outcome, GoalError> {
-    let target = load(core, path, given).await?;
+    let target = Target { mode, ..load(core, path, given).await? };
     loop {
         let outputs = wanted.outputs();
-        if !all_valid(core, &target, &outputs)? {
+        let all_valid = all_valid(core, &target, &outputs)?;
+        if mode == BuildMode::Check && !all_valid {
+            let path = core.store_dir().display(path);
+            let message = format!("some outputs of '{path}' are not valid, so checking is not possible");
+            return Err(Failure::misc(message).into());
+        }
+        if mode == BuildMode::Check || !all_valid {
             break;
         }
         if wanted.decide(&outputs) {
@@ -124,7 +135,7 @@ fn load_blocking(
     let spared: Vec<StorePath> = outputs.values().chain(&derivation.input_sources).cloned().collect();
     store.add_temp_roots_blocking(&spared)?;
     let valid = store.valid_among_blocking(&spared)?;
-    Ok(Target { path, derivation, outputs, valid, is_basic })
+    Ok(Target { path, derivation, outputs, valid, mode: BuildMode::Normal, is_basic })
 }
 
 /// Whether all wanted outputs are valid (D2). Wanting one that the derivation lacks is an error.

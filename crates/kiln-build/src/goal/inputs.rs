@@ -12,6 +12,7 @@ use super::derivation::Target;
 use super::outcome::{Outcome, OutcomeKind};
 use crate::engine::Core;
 use crate::error::Failure;
+use crate::request::BuildMode;
 
 /// Inputs that could not be had.
 pub(super) struct InputFailure {
@@ -48,7 +49,8 @@ pub(super) async fn realise_inputs(core: &Arc<Core>, target: &Target) -> Result<
         .input_derivations
         .iter()
         .map(|(path, outputs)| {
-            let goal = core.want_derivation(path, OutputsSpec::Names(outputs.outputs().clone()));
+            let goal =
+                core.want_derivation(path, OutputsSpec::Names(outputs.outputs().clone()), BuildMode::Normal);
             async move { (path, goal.result().await.unwrap_or_else(Outcome::lost)) }
         })
         .collect();

@@ -22,7 +22,8 @@ use crate::error::Failure;
 use crate::execute::{Ending, Execution, SuperviseError, Workspace, builder_failure};
 use crate::log::BuilderLog;
 use crate::plan::{BuildPlan, Confined};
-use crate::register::{Registration, register};
+use crate::register::{Registration, check, register};
+use crate::request::BuildMode;
 
 /// Where a builder finds no home. What a builder writes there without a sandbox, the next one would find.
 const HOME: &str = "/homeless-shelter";
@@ -129,6 +130,12 @@ impl Round<'_> {
     /// A builder that sees the host must not find a home there (B1), nor its outputs: those that are valid it could change.
     fn check_unconfined(&self) -> Result<(), Failure> {
         check_home(Path::new(HOME))?;
+        if self.target.mode == BuildMode::Check {
+            return Err(Failure::misc(format!(
+                "cannot check '{}' without a sandbox: the builder would write to its outputs, which are valid",
+                self.core.store_dir().display(&self.target.path)
+            )));
+        }
         match self.target.outputs.iter().find(|(name, _)| !self.missing.contains(*name)) {
             None => Ok(()),
             Some((_, path)) => Err(Failure::misc(format!(
@@ -172,11 +179,12 @@ impl Round<'_> {
 
     fn activity(&self) -> ActivityGuard {
         let derivation = self.core.store_dir().print(&self.target.path);
-        self.core.events.start(
-            ActivityId::NONE,
-            Verbosity::Info,
-            Activity::Build { drv: derivation.into(), machine: None },
-        )
+        let text = match self.target.mode {
+            BuildMode::Normal => format!("building '{derivation}'"),
+            BuildMode::Check => format!("checking outputs of '{derivation}'"),
+        };
+        let activity = Activity::Build { drv: derivation.into(), machine: None };
+        self.core.events.start_with_text(ActivityId::NONE, Verbosity::Info, activity, text)
     }
 
     /// Runs the builder, and judges its end.
@@ -243,7 +251,10 @@ impl Round<'_> {
             builder: workspace.builder_uid(),
             copy_to,
         };
-        register(self.core, registration, workspace).await
+        match self.target.mode {
+            BuildMode::Normal => register(self.core, registration, workspace).await,
+            BuildMode::Check => check(self.core, registration, workspace).await,
+        }
     }
 }
 

@@ -48,6 +48,20 @@ pub(crate) async fn register(
     registration: Registration<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), Failure> {
+    let collected = collect_outputs(core, &registration).await?;
+    let (infos, collected) = describe(core, &registration, collected).await?;
+    check(core, &registration, &infos).await?;
+    let publishing = publish(Arc::clone(core), infos.into_values().collect(), collected);
+    workspace.finish(publishing).await??;
+    workspace.outputs_are_valid();
+    Ok(())
+}
+
+/// Takes over what the builder made.
+pub(super) async fn collect_outputs(
+    core: &Core,
+    registration: &Registration<'_>,
+) -> Result<BTreeMap<OutputName, Collected>, Failure> {
     let referenceable =
         registration.inputs.iter().chain(registration.output_paths.values()).cloned().collect();
     let terms = Collect {
@@ -57,15 +71,7 @@ pub(crate) async fn register(
         copy_to: registration.copy_to.clone(),
         ignored_attributes: core.settings.ignored_acls.iter().cloned().collect(),
     };
-    let collected = blocking(move || collect(&terms))
-        .await
-        .map_err(|error| refuse_collecting(core, &registration, error))?;
-    let (infos, collected) = describe(core, &registration, collected).await?;
-    check(core, &registration, &infos).await?;
-    let publishing = publish(Arc::clone(core), infos.into_values().collect(), collected);
-    workspace.finish(publishing).await??;
-    workspace.outputs_are_valid();
-    Ok(())
+    blocking(move || collect(&terms)).await.map_err(|error| refuse_collecting(core, registration, error))
 }
 
 /// What is wrong with outputs, in the paths that users know.

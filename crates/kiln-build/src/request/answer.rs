@@ -5,11 +5,24 @@ use std::collections::BTreeMap;
 use kiln_events::BuildResult;
 use kiln_store_path::{DerivedPath, OutputName, StorePath};
 
+/// What is done about things that are valid already. The default is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BuildMode {
+    /// They are left alone.
+    #[default]
+    Normal,
+    /// They are built again elsewhere, and compared with what was made (D14). What they need is only made valid.
+    Check,
+}
+
 /// Things to make valid.
 #[derive(Clone, Debug)]
 pub struct BuildRequest {
     /// What is wanted.
     pub targets: Vec<DerivedPath>,
+    /// What is done about those that are valid.
+    pub mode: BuildMode,
     /// Go on with what does not depend on a failure, instead of ending the request with the first one.
     pub keep_going: bool,
 }

@@ -6,6 +6,7 @@ use kiln_derivation::BasicDerivation;
 use kiln_events::BuildResult;
 use kiln_store_path::{OutputsSpec, StorePath};
 
+use super::answer::BuildMode;
 use crate::engine::Engine;
 use crate::goal::{Wanted, derivation_goal};
 
@@ -20,6 +21,7 @@ impl Engine {
         // the locks on the outputs keep them apart.
         let wanted = Arc::new(Wanted::new(OutputsSpec::All));
         let core = Arc::clone(&self.core);
-        derivation_goal(core, path.clone(), Some(derivation), wanted).await.result.clone()
+        let goal = derivation_goal(core, path.clone(), Some(derivation), BuildMode::Normal, wanted);
+        goal.await.result.clone()
     }
 }

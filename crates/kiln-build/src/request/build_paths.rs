@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use kiln_events::{BuildResult, BuildStatus, exit_status};
 use kiln_store_path::{DerivedPath, OutputName, StorePath};
 
-use super::answer::{BuildAnswer, BuildRequest, FailedDerivation, TargetResult};
+use super::answer::{BuildAnswer, BuildMode, BuildRequest, FailedDerivation, TargetResult};
 use crate::engine::{Core, Engine};
 use crate::error::Failure;
 use crate::goal::{Outcome, OutcomeKind, SharedOutcome, path_goal};
@@ -31,7 +31,8 @@ impl Engine {
             .enumerate()
             .map(|(index, target)| {
                 let core = Arc::clone(core);
-                async move { (index, target_outcome(&core, target).await) }
+                let mode = request.mode;
+                async move { (index, target_outcome(&core, target, mode).await) }
             })
             .collect();
         let mut outcomes: BTreeMap<usize, SharedOutcome> = BTreeMap::new();
@@ -62,11 +63,11 @@ impl Engine {
     }
 }
 
-async fn target_outcome(core: &Arc<Core>, target: &DerivedPath) -> SharedOutcome {
+async fn target_outcome(core: &Arc<Core>, target: &DerivedPath, mode: BuildMode) -> SharedOutcome {
     match target {
         DerivedPath::Opaque(path) => Arc::new(path_goal(core, path).await),
         DerivedPath::Built { derivation, outputs } if derivation.outputs.is_empty() => {
-            let goal = core.want_derivation(&derivation.path, outputs.clone());
+            let goal = core.want_derivation(&derivation.path, outputs.clone(), mode);
             goal.result().await.unwrap_or_else(Outcome::lost)
         }
         DerivedPath::Built { .. } => {

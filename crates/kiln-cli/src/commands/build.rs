@@ -7,7 +7,7 @@ mod report;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, value_parser};
-use kiln_build::BuildRequest;
+use kiln_build::{BuildMode, BuildRequest};
 
 use super::{Entry, Kind, Run};
 use crate::command_line::LOGS_FLAG;
@@ -35,6 +35,7 @@ pub(super) const ENTRY: Entry = Entry {
                 "a derivation in the store, with the log as it comes",
             ),
             ("kiln build --keep-going --cores 2 . ../other", "two recipes, as far as it goes"),
+            ("kiln build --check --no-link", "whether the default target is made the same again"),
         ],
         exit_codes: &[
             ("100", "a build failed"),
@@ -67,6 +68,10 @@ fn arguments(command: Command) -> Command {
         Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help(
             "Say what would be built and build nothing; the derivations of recipes are added to the store",
         ),
+        Arg::new("check").long("check").visible_alias("rebuild").action(ArgAction::SetTrue).help(
+            "Build once more what is valid already, elsewhere, and tell where it differs; with --keep-failed, what differs is \
+             kept beside the output, as PATH.check",
+        ),
         Arg::new(LOGS_FLAG)
             .short('L')
             .long(LOGS_FLAG)
@@ -93,7 +98,9 @@ fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         if dry_run {
             return Ok((missing, None));
         }
-        let request = BuildRequest { targets: targets.clone(), keep_going: session.settings.keep_going };
+        let mode = if invocation.flag("check") { BuildMode::Check } else { BuildMode::Normal };
+        let request =
+            BuildRequest { targets: targets.clone(), mode, keep_going: session.settings.keep_going };
         let answer = engine.build(request).await;
         engine.idle().await;
         Ok((missing, Some(answer)))

@@ -81,7 +81,7 @@ const SCHEDULING: &[Behaviour] = &[
     part(
         "S4",
         "No more builds than 'max-jobs' run at once, but one that must be local always may; substitutions are counted apart",
-        "repairs and checks as what must be local",
+        "repairs as what must be local",
     ),
     whole("S5", "The first failure ends a request, unless 'keep-going' finishes what does not depend on it"),
     whole(
@@ -150,7 +150,7 @@ const DERIVATION: &[Behaviour] = &[
         "the statuses of substitution and of builds that are repeated",
     ),
     later("D13", "Builds are repeated and their rounds compared", "'repeat' has no effect yet"),
-    later("D14", "What is valid is built again and compared", NO_MODES),
+    part("D14", "What is valid is built again and compared", "checks without a sandbox, where hashes must be rewritten"),
     later("D15", "What is corrupt is replaced, down to the closure", NO_MODES),
     later("D16", "The diff hook is run on outputs that differ", "no outputs are compared while building"),
     later("D17", "The pre-build hook adds to what the sandbox shows", "no hooks are run yet"),
