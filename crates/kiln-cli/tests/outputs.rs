@@ -376,7 +376,8 @@ fn d14_of_several_outputs_each_is_compared() {
         .with("outputs = [\"out\", \"dev\", \"doc\"]");
     kiln.build(&recipe, &[]).lines();
     let ran = kiln.build(&recipe, &["--check"]);
-    let told: Vec<_> = ran.failed(104).lines().filter(|line| line.contains("may not be deterministic")).collect();
+    let told: Vec<_> =
+        ran.failed(104).lines().filter(|line| line.contains("may not be deterministic")).collect();
     assert_eq!(told.len(), 2, "{}", ran.stderr);
 }
 

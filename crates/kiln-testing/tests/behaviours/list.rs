@@ -150,7 +150,11 @@ const DERIVATION: &[Behaviour] = &[
         "the statuses of substitution and of builds that are repeated",
     ),
     later("D13", "Builds are repeated and their rounds compared", "'repeat' has no effect yet"),
-    part("D14", "What is valid is built again and compared", "checks without a sandbox, where hashes must be rewritten"),
+    part(
+        "D14",
+        "What is valid is built again and compared",
+        "checks without a sandbox, where hashes must be rewritten",
+    ),
     later("D15", "What is corrupt is replaced, down to the closure", NO_MODES),
     later("D16", "The diff hook is run on outputs that differ", "no outputs are compared while building"),
     later("D17", "The pre-build hook adds to what the sandbox shows", "no hooks are run yet"),
