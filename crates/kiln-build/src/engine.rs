@@ -231,6 +231,11 @@ impl Core {
         .await
     }
 
+    /// Whether what was not made the same again is kept beside what it differs from.
+    pub(crate) fn keeps_what_differs(&self) -> bool {
+        self.settings.keep_failed || self.settings.run_diff_hook
+    }
+
     /// Signs what was built here with the keys of `secret-key-files`.
     pub(crate) fn sign(&self, info: &mut PathInfo) -> Result<(), Failure> {
         for key in &self.secret_keys {

@@ -8,6 +8,8 @@ mod checks;
 mod collect;
 mod fixed;
 mod outputs;
+mod rounds;
 
 pub(crate) use check::check;
-pub(crate) use outputs::{Registration, register};
+pub(crate) use outputs::{Registration, collect_outputs, register};
+pub(crate) use rounds::EarlierRound;

@@ -390,3 +390,73 @@ fn d14_without_a_sandbox_nothing_is_checked() {
     assert!(ran.failed(1).contains("without a sandbox"), "{}", ran.stderr);
     assert!(kiln.real(&path).exists());
 }
+
+#[test]
+fn d13_a_repeated_build_that_is_the_same_is_built_so_often() {
+    let kiln = kiln().option("repeat", "2");
+    let recipe = Recipe::script("echo same > $out");
+    let ran = kiln.build(&recipe, &["--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for round in ["(round 1/3)", "(round 2/3)", "(round 3/3)"] {
+        assert_eq!(ran.stderr.matches(round).count(), 1, "{round}: {}", ran.stderr);
+    }
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json[0]["timesBuilt"], 3);
+    assert_eq!(json[0]["isNonDeterministic"], false);
+    assert_eq!(kiln.remains(), [""; 0]);
+}
+
+#[test]
+fn d13_rounds_that_differ_fail_the_build_and_tell_where() {
+    let kiln = kiln().option("repeat", "3");
+    let recipe = Recipe::script(CLOCK);
+    let ran = kiln.build(&recipe, &["--json"]);
+    let stderr = ran.failed(104);
+    assert!(stderr.contains("differs from previous round"), "{stderr}");
+    assert!(stderr.contains("clock") && !stderr.contains("same:"), "it says where: {stderr}");
+    assert!(!stderr.contains("round 3"), "the rest is not built: {stderr}");
+    assert!(ran.stdout.contains("\"NotDeterministic\""), "{}", ran.stdout);
+    assert_eq!(kiln.remains(), [""; 0], "nothing is kept unless it is wanted");
+}
+
+#[test]
+fn d13_the_first_round_is_kept_if_failed_builds_are() {
+    let kiln = kiln().option("repeat", "1");
+    let ran = kiln.build(&Recipe::script(CLOCK), &["--keep-failed"]);
+    let stderr = ran.failed(104);
+    let check = stderr.split('\'').find(|part| part.ends_with(".check")).unwrap().to_owned();
+    assert!(stderr.contains(&format!("differs from '{check}' from previous round")), "{stderr}");
+    assert!(kiln.real(&check).join("clock").exists());
+}
+
+#[test]
+fn d13_where_determinism_is_not_enforced_it_is_a_warning() {
+    let kiln = kiln().option("repeat", "3").option("enforce-determinism", "false");
+    let ran = kiln.build(&Recipe::script(CLOCK), &["--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: output '/nix/store/"), "{}", ran.stderr);
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&json[0]["isNonDeterministic"], &json[0]["timesBuilt"]), (&json!(true), &json!(2)));
+    let path = kiln.build(&Recipe::script(CLOCK), &[]).line().to_owned();
+    assert_eq!(kiln.run(["store", "verify", &path]).code, Some(0), "what is registered is what is there");
+    assert_eq!(kiln.remains(), [""; 0]);
+}
+
+#[test]
+fn d13_a_fixed_output_is_built_once() {
+    // What `sha256sum` says of the text "same\n".
+    let hash = "sha256:a6328afc76e9db71da297ebff4b0d3e7a7eb3b01d917c05a6573fef121b6ecb6";
+    let ran =
+        kiln().option("repeat", "2").build(&Recipe::script("echo same > $out").fixed(hash, "flat"), &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("round"), "{}", ran.stderr);
+}
+
+#[test]
+fn d13_builds_without_a_sandbox_are_repeated_too() {
+    let kiln = kiln().in_place().option("sandbox", "false").option("repeat", "1");
+    let recipe = Recipe::script("echo same > $out");
+    let path = kiln.build(&recipe, &[]).line().to_owned();
+    assert_eq!(kiln.text(&path), "same\n");
+    assert!(kiln.build(&Recipe::script(CLOCK), &[]).failed(104).contains("differs from previous round"));
+}

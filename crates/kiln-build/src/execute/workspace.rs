@@ -36,6 +36,8 @@ struct Held {
     directories: Directories,
     /// What the builder was to make and where, as long as it is not valid.
     outputs: Vec<PlannedOutput>,
+    /// What an earlier round has made, in the store's directory.
+    earlier: Vec<Component>,
     /// Nothing of this build may be kept: a builtin may have had credentials.
     is_private: bool,
     /// Says when a registration that has begun is over.
@@ -66,6 +68,7 @@ impl Workspace {
             supervisor: None,
             directories,
             outputs: Vec::new(),
+            earlier: Vec::new(),
             is_private: false,
             registration: None,
             locks,
@@ -111,8 +114,24 @@ impl Workspace {
         }
     }
 
-    /// Takes away what a first attempt has made, for another one without a sandbox.
-    pub(crate) async fn begin_anew(&mut self, derivation: &StorePath) -> Result<(), Failure> {
+    /// Says what an earlier round has left in the store's directory: deleted in the end, unless [`Workspace::keep_earlier`].
+    pub(crate) fn hold_earlier(&mut self, earlier: Vec<Component>) {
+        if let Some(held) = &mut self.held {
+            held.earlier = earlier;
+        }
+    }
+
+    /// Leaves what an earlier round has made where it is, for whoever wants to know why the next one made something else.
+    pub(crate) fn keep_earlier(&mut self) {
+        self.hold_earlier(Vec::new());
+    }
+
+    /// Takes away what one run of the builder has left, and makes directories for another one.
+    pub(crate) async fn begin_anew(
+        &mut self,
+        derivation: &StorePath,
+        sandboxed: bool,
+    ) -> Result<(), Failure> {
         let credentials = self.credentials();
         let held = self.held()?;
         if let Some(mut supervisor) = held.supervisor.take() {
@@ -122,7 +141,7 @@ impl Workspace {
         let (core, derivation) = (Arc::clone(&self.core), derivation.clone());
         let made = blocking(move || {
             directories.discard(&core.trash)?;
-            Directories::make(&core, &derivation, false, &credentials)
+            Directories::make(&core, &derivation, sandboxed, &credentials)
         });
         let made = made.await?;
         self.held()?.directories = made;
@@ -179,7 +198,8 @@ impl Drop for Workspace {
 
 impl Held {
     async fn give_back(self, core: &Core) {
-        let Self { supervisor, directories, outputs, is_private, registration, locks, user, slot } = self;
+        let Self { supervisor, directories, outputs, earlier, is_private, registration, locks, user, slot } =
+            self;
         let has_run = supervisor.is_some();
         if let Some(mut supervisor) = supervisor {
             supervisor.abandon().await;
@@ -191,13 +211,15 @@ impl Held {
         // The next build may begin while this one's directories are deleted.
         drop(slot);
         let outputs = not_valid(core, outputs).await;
-        let trash = Arc::clone(&core.trash);
+        let (trash, store) = (Arc::clone(&core.trash), core.store.clone());
         let keeps = core.settings.keep_failed && has_run && !is_private && !outputs.is_empty();
         let (kept, removed) = blocking(move || {
             let mut directories = directories;
             let build = if keeps { directories.build.take() } else { None };
             let kept = build.map(|build| keep(build, &outputs, user.as_ref().map(BuildUser::uid)));
             let removed = delete(&outputs).and(directories.discard(&trash));
+            let deleted = earlier.iter().try_for_each(|name| delete_tree(store.directory(), name).map(drop));
+            let removed = removed.and(deleted.map_err(SandboxError::from));
             drop(locks);
             drop(user);
             (kept, removed)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_derivation::BuildOptions;
+use kiln_derivation::{BuildOptions, DerivationKind};
 use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Verbosity};
 use kiln_fs::{PathLocks, delete_tree};
 use kiln_sandbox::{BuildUser, Credentials, SandboxError};
@@ -75,11 +75,18 @@ pub(super) async fn build(
                 let workspace = Workspace::new(core, slot, user, locks, *directories);
                 let missing = target.outputs.iter().filter(|(_, path)| missing.contains(*path));
                 let missing = missing.map(|(name, _)| name.clone()).collect();
-                let round = Round { core, target: &target, prepared: &prepared, missing, log: None };
+                let number = (1, rounds(core, &target));
+                let round = Round { core, target: &target, prepared: &prepared, missing, number, log: None };
                 return round.run(workspace, expected).await;
             }
         }
     }
+}
+
+/// How often the builder runs (D13). What is fixed is compared with its hash, and what is checked with what is valid.
+fn rounds(core: &Core, target: &Target) -> u64 {
+    let is_fixed = target.derivation.kind().is_ok_and(|kind| kind == DerivationKind::Fixed);
+    if is_fixed || target.mode == BuildMode::Check { 1 } else { core.settings.repeat.saturating_add(1) }
 }
 
 /// What came of trying to begin a build.

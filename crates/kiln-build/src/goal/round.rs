@@ -22,7 +22,7 @@ use crate::error::Failure;
 use crate::execute::{Ending, Execution, SuperviseError, Workspace, builder_failure};
 use crate::log::BuilderLog;
 use crate::plan::{BuildPlan, Confined};
-use crate::register::{Registration, check, register};
+use crate::register::{EarlierRound, Registration, check, collect_outputs, register};
 use crate::request::BuildMode;
 
 /// Where a builder finds no home. What a builder writes there without a sandbox, the next one would find.
@@ -32,12 +32,14 @@ const HOME: &str = "/homeless-shelter";
 const REFUSED: &str = "\nthis machine refuses what a sandbox needs: allow user namespaces, or accept builds without a sandbox \
     ('sandbox-fallback = true' where it is refused, 'sandbox = false' everywhere)";
 
-/// One run of the builder.
+/// The builder's runs: one, or several whose outputs are compared (D13).
 pub(super) struct Round<'a> {
     pub(super) core: &'a Arc<Core>,
     pub(super) target: &'a Target,
     pub(super) prepared: &'a Prepared,
     pub(super) missing: BTreeSet<OutputName>,
+    /// Which run this is, and of how many.
+    pub(super) number: (u64, u64),
     /// The log of the builder that ran last, while it is being stored.
     pub(super) log: Option<JoinHandle<()>>,
 }
@@ -79,29 +81,74 @@ impl Round<'_> {
         }
     }
 
-    /// Runs the builder, and makes valid what it made. Where the machine refuses a sandbox and the user accepts that, it
-    /// runs without one (X2).
+    /// Runs the builder as often as is wanted, and makes valid what it made.
     async fn make_outputs(
         &mut self,
         workspace: &mut Workspace,
         result: &mut BuildResult,
     ) -> Result<(), Failure> {
         let core = self.core;
-        let confined = self.prepared.confined;
-        let plan = self.plan(workspace, confined)?;
+        let mut confined = self.prepared.confined;
+        let mut first: Option<EarlierRound> = None;
+        loop {
+            let (number, total) = self.number;
+            result.times_built = number;
+            result.start_time = now();
+            let plan = self.run_builder(workspace, result, &mut confined).await?;
+            let registration = self.registration(&plan, workspace);
+            if self.target.mode == BuildMode::Check {
+                return check(core, registration, workspace).await;
+            }
+            let collected = collect_outputs(core, &registration).await?;
+            let difference = match &first {
+                Some(first) => first.compare(core, registration.path, &collected).await,
+                None => None,
+            };
+            if let Some(difference) = difference {
+                if core.settings.enforce_determinism {
+                    if core.keeps_what_differs() {
+                        workspace.keep_earlier();
+                    }
+                    return Err(Failure::new(BuildStatus::NotDeterministic, difference));
+                }
+                core.events.warn(difference);
+                result.is_non_deterministic = true;
+            } else if number < total {
+                if first.is_none() {
+                    first = Some(EarlierRound::keep(core, collected, workspace).await?);
+                }
+                self.number.0 += 1;
+                workspace.begin_anew(&self.target.path, confined == Confined::Sandbox).await?;
+                continue;
+            }
+            return register(core, registration, collected, workspace).await;
+        }
+    }
+
+    /// Runs the builder once. Where the machine refuses a sandbox and the user accepts that, it runs without one (X2), from
+    /// then on.
+    async fn run_builder(
+        &mut self,
+        workspace: &mut Workspace,
+        result: &mut BuildResult,
+        confined: &mut Confined,
+    ) -> Result<BuildPlan, Failure> {
+        let core = self.core;
+        let plan = self.plan(workspace, *confined)?;
         let refusal = match self.execute(&plan, workspace, result).await {
-            Ok(()) => return self.register(&plan, workspace).await,
+            Ok(()) => return Ok(plan),
             Err(Stopped::Failed(failure)) => return Err(failure),
             Err(Stopped::Refused(refusal)) => refusal,
         };
-        if confined == Confined::Nothing || !core.settings.sandbox_fallback || core.is_diverted() {
+        if *confined == Confined::Nothing || !core.settings.sandbox_fallback || core.is_diverted() {
             return Err(setup_failure(&plan.derivation, &refusal, REFUSED));
         }
         core.events.warn(format!("building '{}' without a sandbox, since {refusal}", plan.derivation));
-        workspace.begin_anew(&self.target.path).await?;
-        let plan = self.plan(workspace, Confined::Nothing)?;
+        *confined = Confined::Nothing;
+        workspace.begin_anew(&self.target.path, false).await?;
+        let plan = self.plan(workspace, *confined)?;
         match self.execute(&plan, workspace, result).await {
-            Ok(()) => self.register(&plan, workspace).await,
+            Ok(()) => Ok(plan),
             Err(Stopped::Failed(failure)) => Err(failure),
             Err(Stopped::Refused(refusal)) => Err(setup_failure(&plan.derivation, &refusal, REFUSED)),
         }
@@ -180,7 +227,10 @@ impl Round<'_> {
     fn activity(&self) -> ActivityGuard {
         let derivation = self.core.store_dir().print(&self.target.path);
         let text = match self.target.mode {
-            BuildMode::Normal => format!("building '{derivation}'"),
+            BuildMode::Normal => match self.number {
+                (_, 1) => format!("building '{derivation}'"),
+                (number, total) => format!("building '{derivation}' (round {number}/{total})"),
+            },
             BuildMode::Check => format!("checking outputs of '{derivation}'"),
         };
         let activity = Activity::Build { drv: derivation.into(), machine: None };
@@ -236,12 +286,12 @@ impl Round<'_> {
         failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 
-    /// Makes the outputs valid.
-    async fn register(&self, plan: &BuildPlan, workspace: &mut Workspace) -> Result<(), Failure> {
+    /// What becomes of the outputs.
+    fn registration(&self, plan: &BuildPlan, workspace: &Workspace) -> Registration<'_> {
         let shares_network = plan.launch.sandbox().is_some_and(|sandbox| sandbox.network == Network::Host);
         let copy_to =
             shares_network.then(|| self.core.real_dir().join(format!("{}.chroot", self.target.path)));
-        let registration = Registration {
+        Registration {
             path: &self.target.path,
             derivation: &self.target.derivation,
             options: &self.prepared.options,
@@ -250,10 +300,6 @@ impl Round<'_> {
             inputs: &self.prepared.inputs,
             builder: workspace.builder_uid(),
             copy_to,
-        };
-        match self.target.mode {
-            BuildMode::Normal => register(self.core, registration, workspace).await,
-            BuildMode::Check => check(self.core, registration, workspace).await,
         }
     }
 }

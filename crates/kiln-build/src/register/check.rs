@@ -67,16 +67,18 @@ async fn trust(core: &Core, same: Vec<Arc<PathInfo>>) -> Result<(), Failure> {
 
 /// Says which outputs differ, and where; keeps them beside the valid ones if that is wanted.
 fn tell(core: &Core, derivation: &str, changed: BTreeMap<OutputName, Changed>) -> Failure {
-    let keeps = core.settings.keep_failed || core.settings.run_diff_hook;
+    let keeps = core.keeps_what_differs();
     let mut messages = Vec::new();
     for Changed { valid, made } in changed.into_values() {
         let path = core.store_dir().display(&valid.path);
         let mut message =
             format!("derivation '{derivation}' may not be deterministic: output '{path}' differs");
         let name = if keeps { format!("{path}.check") } else { "what was built now".to_owned() };
-        match differences(&core.store, &made, path.to_string(), name) {
+        let valid = LocalStore::component(&valid.path).map_err(Failure::from);
+        let told = valid.and_then(|valid| differences(core, &valid, &made, path.to_string(), name));
+        match told {
             Ok(report) if keeps => match keep(&core.store, &made) {
-                Ok(()) => message.push_str(&format!(" from '{path}.check'\n{report}")),
+                Ok(_) => message.push_str(&format!(" from '{path}.check'\n{report}")),
                 Err(error) => message.push_str(&format!("\n{report}it cannot be kept: {error}")),
             },
             Ok(report) => message.push_str(&format!("\n{report}")),
@@ -89,21 +91,28 @@ fn tell(core: &Core, derivation: &str, changed: BTreeMap<OutputName, Changed>) -
     Failure::new(BuildStatus::NotDeterministic, messages.join("\n"))
 }
 
-/// Where the output differs from the valid one, in words. The trees are called `a` and `b`.
-fn differences(store: &LocalStore, made: &Collected, a: String, b: String) -> Result<String, Failure> {
+/// Where an output differs from the tree `other` in the store's directory, in words. The trees are called `a` and `b`.
+pub(super) fn differences(
+    core: &Core,
+    other: &Component,
+    made: &Collected,
+    a: String,
+    b: String,
+) -> Result<String, Failure> {
     let name = LocalStore::component(&made.path)?;
     let limits = Limits { differences: DIFFERENCES_TOLD, ..Limits::default() };
-    let report = compare_trees((store.directory(), &name), (&made.directory, &name), &limits);
+    let report = compare_trees((core.store.directory(), other), (&made.directory, &name), &limits);
     let mut report = report.map_err(Failure::misc)?;
     report.roots = Pair { a: a.into(), b: b.into() };
     Ok(report.to_string())
 }
 
 /// Moves the output to `<path>.check`, in place of an older one.
-fn keep(store: &LocalStore, made: &Collected) -> Result<(), kiln_fs::Error> {
+pub(super) fn keep(store: &LocalStore, made: &Collected) -> Result<Component, kiln_fs::Error> {
     let name = Component::new(made.path.base_name())?;
     let kept = Component::new(format!("{}.check", made.path.base_name()))?;
     let to: &Directory = store.directory();
     delete_tree(to, &kept)?;
-    rename_new((&made.directory, &name), (to, &kept))
+    rename_new((&made.directory, &name), (to, &kept))?;
+    Ok(kept)
 }

@@ -28,12 +28,23 @@ pub(super) struct Collect {
 
 /// An output that is the engine's own now.
 #[derive(Debug)]
-pub(super) struct Collected {
+pub(crate) struct Collected {
     pub(super) path: StorePath,
     /// The directory that it is in, under its path's base name.
     pub(super) directory: Directory,
     pub(super) nar: NarDigest,
     pub(super) references: BTreeSet<StorePath>,
+}
+
+impl Collected {
+    pub(super) fn try_clone(&self) -> Result<Self, kiln_fs::Error> {
+        Ok(Self {
+            path: self.path.clone(),
+            directory: self.directory.try_clone()?,
+            nar: self.nar,
+            references: self.references.clone(),
+        })
+    }
 }
 
 /// Why outputs are refused before they are looked at any closer.

@@ -42,13 +42,13 @@ fn rejected(message: impl Into<String>) -> Failure {
     Failure::new(BuildStatus::OutputRejected, message.into())
 }
 
-/// Registers the outputs: all of them, or none.
+/// Registers the outputs that were taken over: all of them, or none.
 pub(crate) async fn register(
     core: &Arc<Core>,
     registration: Registration<'_>,
+    collected: BTreeMap<OutputName, Collected>,
     workspace: &mut Workspace,
 ) -> Result<(), Failure> {
-    let collected = collect_outputs(core, &registration).await?;
     let (infos, collected) = describe(core, &registration, collected).await?;
     check(core, &registration, &infos).await?;
     let publishing = publish(Arc::clone(core), infos.into_values().collect(), collected);
@@ -58,7 +58,7 @@ pub(crate) async fn register(
 }
 
 /// Takes over what the builder made.
-pub(super) async fn collect_outputs(
+pub(crate) async fn collect_outputs(
     core: &Core,
     registration: &Registration<'_>,
 ) -> Result<BTreeMap<OutputName, Collected>, Failure> {
