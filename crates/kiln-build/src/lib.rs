@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod execute;
 mod goal;
+mod hooks;
 mod leftovers;
 mod log;
 mod plan;

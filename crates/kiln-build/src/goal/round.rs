@@ -20,6 +20,7 @@ use crate::counters::ExpectedBuild;
 use crate::engine::Core;
 use crate::error::Failure;
 use crate::execute::{Ending, Execution, SuperviseError, Workspace, builder_failure};
+use crate::hooks::post_build_hook;
 use crate::log::BuilderLog;
 use crate::plan::{BuildPlan, Confined};
 use crate::register::{EarlierRound, Registration, check, collect_outputs, register};
@@ -66,8 +67,13 @@ impl Round<'_> {
         expected.start();
         let mut result =
             BuildResult { times_built: 1, start_time: now(), ..BuildResult::new(BuildStatus::Built) };
-        let ended = self.make_outputs(&mut workspace, &mut result).await;
+        let mut ended = self.make_outputs(&mut workspace, &mut result).await;
         self.log_is_stored().await;
+        // The slot and the user are for builders.
+        drop(workspace);
+        if ended.is_ok() {
+            ended = post_build_hook(self.core, &self.target.path, self.target.outputs.values()).await;
+        }
         result.stop_time = now();
         expected.end(ended.is_ok());
         match ended {

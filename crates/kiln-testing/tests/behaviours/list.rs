@@ -158,7 +158,7 @@ const DERIVATION: &[Behaviour] = &[
     later("D15", "What is corrupt is replaced, down to the closure", NO_MODES),
     later("D16", "The diff hook is run on outputs that differ", "no hooks are run yet"),
     later("D17", "The pre-build hook adds to what the sandbox shows", "no hooks are run yet"),
-    later("D18", "The post-build hook is run after registration", "no hooks are run yet"),
+    whole("D18", "The post-build hook is run after registration"),
     whole("D19", "'keep-failed' keeps the build directory of what did not succeed, readable for the user"),
     whole("D20", "An error ends its own goal and not the whole request"),
 ];
