@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{ExitStatus, Stdio};
 
-use kiln_events::{Activity, ActivityGuard, ActivityId, ActivityResult, LogLines, Verbosity};
+use kiln_events::{Activity, ActivityGuard, ActivityId, ActivityResult, LogLines, LogTail, Verbosity};
 use kiln_store_path::StorePath;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
@@ -14,6 +14,9 @@ use crate::error::Failure;
 
 /// As much of a hook's output as is read at once.
 const READ: usize = 16 << 10;
+
+/// The last lines of it are kept up to these many bytes.
+const TAIL_BYTES: usize = 64 << 10;
 
 /// Runs the post-build hook, if there is one, with the derivation and all its outputs, which are valid (D18).
 ///
@@ -44,12 +47,32 @@ pub(crate) async fn post_build_hook<'a>(
         .kill_on_drop(true);
     let failed =
         |reason: String| Failure::misc(format!("post-build-hook '{hook}' of '{derivation}' {reason}"));
-    let ended = run(command, &activity).await.map_err(|error| failed(format!("cannot be run: {error}")))?;
-    if ended.success() { Ok(()) } else { Err(failed(format!("has failed: {ended}"))) }
+    let tail = LogTail::new(usize::try_from(core.settings.log_lines).unwrap_or(usize::MAX), TAIL_BYTES);
+    let mut printed = Printed { activity, tail };
+    let ended =
+        run(command, &mut printed).await.map_err(|error| failed(format!("cannot be run: {error}")))?;
+    if ended.success() {
+        return Ok(());
+    }
+    let log_tail = printed.tail.lines().cloned().collect();
+    Err(Failure { log_tail, ..failed(format!("has failed: {ended}")) })
+}
+
+/// Where the lines go that a hook prints.
+struct Printed {
+    activity: ActivityGuard,
+    tail: LogTail,
+}
+
+impl Printed {
+    fn line(&mut self, line: &[u8]) {
+        self.tail.push(line);
+        self.activity.result(ActivityResult::PostBuildLogLine(line.into()));
+    }
 }
 
 /// Runs a hook to its end, and tells what it prints line by line.
-async fn run(mut command: Command, activity: &ActivityGuard) -> std::io::Result<ExitStatus> {
+async fn run(mut command: Command, printed: &mut Printed) -> std::io::Result<ExitStatus> {
     let (ours, theirs) = std::io::pipe()?;
     command.stdout(theirs.try_clone()?).stderr(theirs);
     let mut child = command.spawn()?;
@@ -64,18 +87,14 @@ async fn run(mut command: Command, activity: &ActivityGuard) -> std::io::Result<
             ended = child.wait() => break ended?,
             read = output.read(&mut buffer) => match read? {
                 0 => break child.wait().await?,
-                length => tell(&mut lines, buffer.get(..length).unwrap_or_default(), activity),
+                length => lines.push(buffer.get(..length).unwrap_or_default(), |line| printed.line(line)),
             },
         }
     };
     // What is there, without waiting for more; the runtime may not know of it yet.
     while let Ok(length @ 1..) = rustix::io::read(&output, &mut buffer) {
-        tell(&mut lines, buffer.get(..length).unwrap_or_default(), activity);
+        lines.push(buffer.get(..length).unwrap_or_default(), |line| printed.line(line));
     }
-    lines.finish(|line| activity.result(ActivityResult::PostBuildLogLine(line.into())));
+    lines.finish(|line| printed.line(line));
     Ok(ended)
-}
-
-fn tell(lines: &mut LogLines, bytes: &[u8], activity: &ActivityGuard) {
-    lines.push(bytes, |line| activity.result(ActivityResult::PostBuildLogLine(line.into())));
 }

@@ -30,7 +30,7 @@ fn d18_the_hook_is_told_the_derivation_and_all_its_outputs() {
     let kiln =
         with_hook("echo \"$DRV_PATH|$OUT_PATHS|$HOME\" >> $SCRATCH/told; echo a line; echo another >&2");
     let recipe = two_outputs();
-    let ran = kiln.build(&recipe, &["--verbose"]);
+    let ran = kiln.build(&recipe, &["--print-build-logs"]);
     let mut outputs: Vec<String> = ran.lines().into_iter().map(str::to_owned).collect();
     let told = fs::read_to_string(kiln.directory().join("told")).unwrap();
     let told: Vec<&str> = told.trim_end().split('|').collect();
@@ -41,7 +41,7 @@ fn d18_the_hook_is_told_the_derivation_and_all_its_outputs() {
     assert!(given.len() == 2 && outputs.iter().all(|output| given.contains(&output.as_str())), "{told:?}");
     assert!(!told[2].is_empty(), "it has the environment of the program");
     assert!(ran.stderr.contains("running post-build-hook '"), "{}", ran.stderr);
-    for line in ["post-build-hook: a line", "post-build-hook: another"] {
+    for line in ["it (post)> a line", "it (post)> another"] {
         assert!(ran.stderr.contains(line), "{line}: {}", ran.stderr);
     }
     // What is valid is not built, so that there is nothing to tell.
