@@ -26,8 +26,10 @@ use crate::goal::{Failures, Interest, Registry, SharedOutcome, Wanted, derivatio
 use crate::request::BuildMode;
 use crate::slots::SlotPool;
 
-/// How long small things that builds have left lie about before they are deleted, many at once.
-const TRASH_IS_KEPT: Duration = Duration::from_secs(5);
+/// Small things that builds have left are deleted, many at once, when none has been left for so long ...
+const TRASH_IS_QUIET: Duration = Duration::from_millis(250);
+/// ... or after so many times that long.
+const TRASH_IS_LOOKED_AT: u32 = 20;
 
 /// Makes things valid in one store. Cheap to clone.
 #[derive(Clone)]
@@ -182,8 +184,16 @@ impl Core {
         }
         let core = Arc::downgrade(self);
         tokio::spawn(async move {
-            tokio::time::sleep(TRASH_IS_KEPT).await;
-            // When the engine has gone, so has the trash.
+            let mut count = 0;
+            for _ in 0..TRASH_IS_LOOKED_AT {
+                tokio::time::sleep(TRASH_IS_QUIET).await;
+                // When the engine has gone, so has the trash.
+                let Some(core) = core.upgrade() else { return };
+                let before = std::mem::replace(&mut count, core.trash.count());
+                if before == count {
+                    break;
+                }
+            }
             let Some(core) = core.upgrade() else { return };
             core.trash_is_seen_to.store(false, Ordering::Relaxed);
             blocking(move || core.empty_trash()).await;
