@@ -1,6 +1,6 @@
-//! Counts of what is expected, running, done and failed, told to whoever shows progress (S10).
+//! Counts of what is expected, running, done and failed, told to whoever shows progress (S10, G7).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use kiln_events::{
     Activity, ActivityGuard, ActivityId, ActivityResult, ActivityType, EventSender, Verbosity,
@@ -15,83 +15,151 @@ pub(crate) struct Counters {
     substitutions: ActivityGuard,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    builds: Kind,
+/// What is counted of a goal while it is expected to do something, and does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    kind: WorkKind,
+    runs: bool,
+    /// Bytes, as the substituter states them.
+    size: Size,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WorkKind {
+    Build,
+    Substitution,
+}
+
+/// Bytes of what is substituted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Those that come from elsewhere.
+    pub(crate) download: u64,
+    /// Those of the archive.
+    pub(crate) nar: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Kind {
+struct Counts {
+    builds: Number,
+    substitutions: Number,
+    expected: Size,
+    done: Size,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Number {
     expected: u64,
     running: u64,
     done: u64,
     failed: u64,
 }
 
-/// A build that is expected, and from [`ExpectedBuild::start`] on runs.
-#[derive(Debug)]
-pub(crate) struct ExpectedBuild {
-    counters: Arc<Counters>,
-    running: bool,
+impl Work {
+    /// A build that waits for its turn.
+    pub(crate) const BUILD: Self = Self::new(WorkKind::Build, Size { download: 0, nar: 0 });
+
+    /// A substitution that waits for its turn.
+    pub(crate) const fn substitution(size: Size) -> Self {
+        Self::new(WorkKind::Substitution, size)
+    }
+
+    /// The same when it runs, or does not.
+    pub(crate) const fn running(self, runs: bool) -> Self {
+        Self { runs, ..self }
+    }
+
+    const fn new(kind: WorkKind, size: Size) -> Self {
+        Self { kind, runs: false, size }
+    }
 }
 
 impl Counters {
-    pub(crate) fn new(events: &EventSender) -> Arc<Self> {
+    pub(crate) fn new(events: &EventSender) -> Self {
         let start = |activity| events.start(ActivityId::NONE, Verbosity::Error, activity);
-        Arc::new(Self {
+        Self {
             counts: Mutex::default(),
             realise: start(Activity::Realise),
             builds: start(Activity::Builds),
             substitutions: start(Activity::CopyPaths),
-        })
+        }
     }
 
-    /// Counts a build among the expected ones for as long as the answer lives, or until it is counted as ended.
-    pub(crate) fn expect_build(self: &Arc<Self>) -> ExpectedBuild {
-        self.change(|counts| counts.builds.expected += 1);
-        ExpectedBuild { counters: Arc::clone(self), running: false }
+    /// A goal's work is now this, and was something else, or nothing, before.
+    pub(crate) fn change(&self, before: Option<&Work>, now: Option<&Work>) {
+        self.update(|counts| {
+            before.into_iter().for_each(|work| counts.remove(work));
+            now.into_iter().for_each(|work| counts.add(work));
+        });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Counts)) {
+    /// A goal's work, which was this before, has ended.
+    pub(crate) fn end(&self, work: &Work, success: bool) {
+        self.update(|counts| {
+            counts.remove(work);
+            let number = counts.number(work.kind);
+            if success {
+                number.done += 1;
+                counts.done = counts.done.and(work.size);
+            } else {
+                number.failed += 1;
+            }
+        });
+    }
+
+    fn update(&self, update: impl FnOnce(&mut Counts)) {
         let counts = {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut counts);
+            update(&mut counts);
             *counts
         };
-        let Kind { expected, running, done, failed } = counts.builds;
-        self.builds.progress(done, expected + done, running, failed);
-        self.substitutions.progress(0, 0, 0, 0);
-        for activity_type in [ActivityType::FILE_TRANSFER, ActivityType::COPY_PATH] {
-            self.realise.result(ActivityResult::SetExpected { activity_type, expected: 0 });
+        for (activity, number) in [(&self.builds, counts.builds), (&self.substitutions, counts.substitutions)]
+        {
+            let Number { expected, running, done, failed } = number;
+            activity.progress(done, expected + done, running, failed);
+        }
+        let Size { download, nar } = counts.expected.and(counts.done);
+        for (activity_type, expected) in
+            [(ActivityType::FILE_TRANSFER, download), (ActivityType::COPY_PATH, nar)]
+        {
+            self.realise.result(ActivityResult::SetExpected { activity_type, expected });
         }
     }
 }
 
-impl ExpectedBuild {
-    /// The build begins.
-    pub(crate) fn start(&mut self) {
-        self.running = true;
-        self.counters.change(|counts| counts.builds.running += 1);
+impl Counts {
+    fn add(&mut self, work: &Work) {
+        let number = self.number(work.kind);
+        number.expected += 1;
+        number.running += u64::from(work.runs);
+        self.expected = self.expected.and(work.size);
     }
 
-    /// The build has ended. What only lacked a dependency is dropped instead, and counts as neither.
-    pub(crate) fn end(self, success: bool) {
-        self.counters.change(|counts| {
-            if success {
-                counts.builds.done += 1;
-            } else {
-                counts.builds.failed += 1;
-            }
-        });
+    /// What was added before.
+    fn remove(&mut self, work: &Work) {
+        let number = self.number(work.kind);
+        number.expected = number.expected.saturating_sub(1);
+        number.running = number.running.saturating_sub(u64::from(work.runs));
+        self.expected = self.expected.without(work.size);
+    }
+
+    fn number(&mut self, kind: WorkKind) -> &mut Number {
+        match kind {
+            WorkKind::Build => &mut self.builds,
+            WorkKind::Substitution => &mut self.substitutions,
+        }
     }
 }
 
-impl Drop for ExpectedBuild {
-    fn drop(&mut self) {
-        let running = u64::from(self.running);
-        self.counters.change(|counts| {
-            counts.builds.expected -= 1;
-            counts.builds.running -= running;
-        });
+/// What substituters state is theirs to make up, so that it may be anything.
+impl Size {
+    fn and(self, other: Self) -> Self {
+        let Self { download, nar } = other;
+        Self { download: self.download.saturating_add(download), nar: self.nar.saturating_add(nar) }
+    }
+
+    fn without(self, other: Self) -> Self {
+        let Self { download, nar } = other;
+        Self { download: self.download.saturating_sub(download), nar: self.nar.saturating_sub(nar) }
     }
 }

@@ -2,5 +2,7 @@
 
 mod builder_log;
 mod file;
+mod hook_log;
 
 pub(crate) use builder_log::BuilderLog;
+pub(crate) use hook_log::HookLog;

@@ -3,7 +3,12 @@
 
 mod build_plan;
 mod confinement;
+mod fixed_network;
+mod scratch;
 
 pub use build_plan::{BuildPlan, PlannedOutput};
 pub(crate) use build_plan::{Facts, PlanError, make_plan};
-pub(crate) use confinement::{Confined, is_confined};
+pub(crate) use confinement::{Confined, is_confined, is_fixed};
+pub(crate) use fixed_network::FixedNetwork;
+pub use fixed_network::network_program;
+pub(crate) use scratch::ScratchPaths;

@@ -5,6 +5,7 @@ mod build_derivation;
 mod build_paths;
 mod plan;
 mod query_missing;
+mod repair_path;
 
 pub use answer::{BuildAnswer, BuildMode, BuildRequest, FailedDerivation, TargetResult};
 pub use query_missing::Missing;

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use kiln_schedule::{Job, JobId, JobKind, Priority, Scheduler, Slots};
+use kiln_schedule::{Client, ClientId, Job, JobId, JobKind, Priority, Scheduler, Slots};
 use tokio::sync::oneshot;
+
+use crate::occupancy::{Occupancy, WaitingJob};
 
 /// All slots of an engine.
 #[derive(Debug)]
@@ -16,7 +19,15 @@ pub(crate) struct SlotPool {
 struct State {
     scheduler: Scheduler,
     next_id: JobId,
-    waiting: HashMap<JobId, oneshot::Sender<()>>,
+    next_client: u64,
+    waiting: HashMap<JobId, Waiting>,
+}
+
+/// Somebody who waits.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    started: oneshot::Sender<()>,
 }
 
 /// A slot, free again when this is dropped.
@@ -28,24 +39,61 @@ pub(crate) struct Slot {
 
 impl SlotPool {
     pub(crate) fn new(slots: Slots) -> Arc<Self> {
-        let state = State { scheduler: Scheduler::new(slots), next_id: 0, waiting: HashMap::new() };
+        let state =
+            State { scheduler: Scheduler::new(slots), next_id: 0, next_client: 1, waiting: HashMap::new() };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
-    /// Waits for a slot. Dropping the future gives up the place in the queue.
-    pub(crate) async fn acquire(self: &Arc<Self>, kind: JobKind, priority: Priority) -> Slot {
+    /// Takes note of a client, until the answer is dropped.
+    pub(crate) fn client(self: &Arc<Self>, client: Client) -> Arc<SlotsOfClient> {
+        let id = self.with(|state| {
+            let id = ClientId(state.next_client);
+            state.next_client += 1;
+            let started = state.scheduler.set_client(id, client);
+            state.wake(&started);
+            id
+        });
+        Arc::new(SlotsOfClient { pool: Arc::clone(self), id })
+    }
+
+    /// The slots as the engine's owner has them, without a limit of its own.
+    pub(crate) fn owner(self: &Arc<Self>) -> Arc<SlotsOfClient> {
+        Arc::new(SlotsOfClient { pool: Arc::clone(self), id: ClientId::default() })
+    }
+
+    fn submit(
+        self: &Arc<Self>,
+        client: ClientId,
+        kind: JobKind,
+        priority: Priority,
+    ) -> (Slot, oneshot::Receiver<()>) {
         let (sender, started) = oneshot::channel();
         let slot = self.with(|state| {
             let id = state.next_id;
             state.next_id += 1;
-            state.waiting.insert(id, sender);
-            let started = state.scheduler.submit(Job { id, kind, priority });
+            state.waiting.insert(id, Waiting { since: Instant::now(), started: sender });
+            let started = state.scheduler.submit_for(client, Job { id, kind, priority });
             state.wake(&started);
             Slot { pool: Arc::clone(self), id }
         });
-        // The sender is kept until it is used, so that this does not fail.
-        let _ = started.await;
-        slot
+        (slot, started)
+    }
+
+    /// How the slots are used now, with at most so many of the jobs that wait.
+    pub(crate) fn occupancy(&self, most_waiting: usize) -> Occupancy {
+        self.with(|state| {
+            let now = Instant::now();
+            let waiting = state.scheduler.waiting_jobs().take(most_waiting).map(|job| WaitingJob {
+                path: job.priority.path.to_string(),
+                is_build: job.kind != JobKind::Substitution,
+                user: job.user,
+                waited: state.waiting.get(&job.id).map_or(Duration::ZERO, |waiting| now - waiting.since),
+            });
+            let waiting = waiting.collect();
+            let [builds, substitutions] =
+                [JobKind::Build, JobKind::Substitution].map(|kind| state.scheduler.slot_use(kind));
+            Occupancy { builds, substitutions, waiting }
+        })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
@@ -53,11 +101,46 @@ impl SlotPool {
     }
 }
 
+/// The slots as one client has them.
+#[derive(Debug)]
+pub(crate) struct SlotsOfClient {
+    pool: Arc<SlotPool>,
+    id: ClientId,
+}
+
+impl SlotsOfClient {
+    /// Waits for a slot. Dropping the future gives up the place in the queue.
+    pub(crate) async fn acquire(&self, kind: JobKind, priority: Priority) -> Slot {
+        let (slot, started) = self.pool.submit(self.id, kind, priority);
+        // The sender is kept until it is used, so that this does not fail.
+        let _ = started.await;
+        slot
+    }
+
+    /// Takes a slot, if one is free now.
+    pub(crate) fn try_acquire(&self, kind: JobKind, priority: Priority) -> Option<Slot> {
+        let (slot, mut started) = self.pool.submit(self.id, kind, priority);
+        started.try_recv().is_ok().then_some(slot)
+    }
+}
+
+impl Drop for SlotsOfClient {
+    fn drop(&mut self) {
+        if self.id == ClientId::default() {
+            return;
+        }
+        self.pool.with(|state| {
+            let started = state.scheduler.remove_client(self.id);
+            state.wake(&started);
+        });
+    }
+}
+
 impl State {
     fn wake(&mut self, started: &[JobId]) {
-        for sender in started.iter().filter_map(|id| self.waiting.remove(id)) {
+        for waiting in started.iter().filter_map(|id| self.waiting.remove(id)) {
             // Whoever has given up meanwhile drops its slot, which starts the next one.
-            let _ = sender.send(());
+            let _ = waiting.started.send(());
         }
     }
 }
@@ -76,6 +159,7 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln_schedule::{SlotUse, UserId};
 
     fn priority(name: &str) -> Priority {
         Priority::plain(name, name)
@@ -83,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn s4_a_dropped_slot_is_the_next_ones() {
-        let pool = SlotPool::new(Slots { builds: 1, substitutions: 1 });
+        let pool = SlotPool::new(Slots { builds: 1, substitutions: 1 }).owner();
         let first = pool.acquire(JobKind::Build, priority("a")).await;
         let second = tokio::spawn({
             let pool = Arc::clone(&pool);
@@ -97,8 +181,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn s4_a_slot_is_tried_for_without_waiting() {
+        let pool = SlotPool::new(Slots { builds: 1, substitutions: 1 }).owner();
+        let first = pool.try_acquire(JobKind::Build, priority("a")).unwrap();
+        assert!(pool.try_acquire(JobKind::Build, priority("b")).is_none());
+        drop(first);
+        assert!(pool.try_acquire(JobKind::Build, priority("c")).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_of() {
+        let pool = SlotPool::new(Slots { builds: 1, substitutions: 3 });
+        let client = pool.client(Client { user: UserId(7), builds: 1 });
+        let _first = client.acquire(JobKind::Build, priority("a")).await;
+        let mut waiting: Vec<_> =
+            ["c", "b"].map(|name| Box::pin(client.acquire(JobKind::Build, priority(name)))).into();
+        for job in &mut waiting {
+            assert!(futures_util::poll!(job).is_pending());
+        }
+        let found = pool.occupancy(10);
+        assert_eq!(found.builds, SlotUse { used: 1, total: 1, waiting: 2 });
+        assert_eq!(found.substitutions, SlotUse { used: 0, total: 3, waiting: 0 });
+        let names: Vec<&str> = found.waiting.iter().map(|job| job.path.as_str()).collect();
+        assert_eq!(names, ["c", "b"], "in the order in which they came");
+        assert!(found.waiting.iter().all(|job| job.is_build && job.user == UserId(7)));
+        assert_eq!(pool.occupancy(1).waiting.len(), 1);
+        drop(waiting);
+        assert_eq!(pool.occupancy(10).builds.waiting, 0);
+    }
+
+    #[tokio::test]
     async fn s5_who_gives_up_waiting_holds_nothing() {
-        let pool = SlotPool::new(Slots { builds: 1, substitutions: 1 });
+        let pool = SlotPool::new(Slots { builds: 1, substitutions: 1 }).owner();
         let first = pool.acquire(JobKind::Build, priority("a")).await;
         {
             let waiting = pool.acquire(JobKind::Build, priority("b"));

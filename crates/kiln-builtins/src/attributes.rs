@@ -1,7 +1,7 @@
 //! The attributes of a derivation, as its builder finds them in the environment.
 
 use crate::error::BuiltinError;
-use crate::log::quoted;
+use kiln_events::quoted;
 use kiln_fs::{Component, Directory};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

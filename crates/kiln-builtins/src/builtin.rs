@@ -2,9 +2,9 @@
 
 use crate::attributes::Attributes;
 use crate::error::BuiltinError;
-use crate::http::TransferSettings;
 use crate::log::Log;
 use crate::{buildenv, fetchurl, unpack_channel};
+use kiln_http::TransferSettings;
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -20,6 +20,8 @@ pub struct Inputs {
     pub certificates: Option<Vec<u8>>,
     /// How files are transferred.
     pub transfers: TransferSettings,
+    /// URLs of servers that have files by hash, which are asked first (`hashed-mirrors`).
+    pub hashed_mirrors: Vec<String>,
 }
 
 /// The builtins there are, by what follows `builtin:`.

@@ -1,7 +1,7 @@
 //! Why a builtin has failed.
 
-use crate::http::DownloadError;
 use crate::tar::TarError;
+use kiln_http::DownloadError;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;

@@ -9,16 +9,16 @@
 //! couldn't read too; a server can't redirect to them.
 
 mod destination;
-
-pub(crate) use destination::XZ_MEMORY;
+mod download;
 
 use crate::attributes::{Attributes, invalid, path};
 use crate::builtin::Inputs;
 use crate::error::{BuiltinError, During as _};
-use crate::http::{Downloader, Netrc, Sink};
 use crate::log::Log;
 use destination::Destination;
+use download::Downloader;
 use kiln_hash::{Algorithm, Hash};
+use kiln_http::{Authorities, Netrc};
 use percent_encoding::percent_decode_str;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _};
@@ -38,13 +38,14 @@ pub(crate) fn run(
     let unpack = attributes.flag("unpack");
 
     let netrc = inputs.netrc.as_deref().map(Netrc::parse).unwrap_or_default();
-    let downloader = Downloader::new(&inputs.transfers, netrc, inputs.certificates.as_deref());
+    let authorities = Authorities::load(inputs.certificates.as_deref());
+    let downloader = Downloader { settings: &inputs.transfers, netrc, authorities };
     let mut destination = if unpack {
         Destination::tree(&directory, &name, url.ends_with(".xz"))
     } else {
         Destination::file(&directory, &name)
     };
-    let fetched = mirrors(attributes, &inputs.transfers.hashed_mirrors)?.iter().any(|mirror| {
+    let fetched = mirrors(attributes, &inputs.hashed_mirrors)?.iter().any(|mirror| {
         let result = fetch(&downloader, mirror, &mut destination, log);
         if let Err(error) = &result {
             log.warn(&error.to_string());

@@ -9,9 +9,7 @@
 //! * `builtin:buildenv` ([`buildenv`]) makes one tree of links out of several packages, as profiles need it.
 //! * `builtin:unpack-channel` ([`unpack_channel`]) unpacks a tarball.
 //!
-//! [`http`] is the HTTP client behind `fetchurl`: one `GET` with redirects, credentials, retries and resumption, over
-//! hyper and rustls. The caller sees a synchronous function; inside, a transfer has an event loop of its own on the
-//! calling thread.
+//! The caller sees synchronous functions; a transfer (`kiln-http`) has an event loop of its own on the calling thread.
 //!
 //! Downloads, archives and links come from whoever wrote the derivation or runs the server. Memory is bounded whatever
 //! they say, and nothing is ever written through a link.
@@ -21,12 +19,10 @@ mod buildenv;
 mod builtin;
 mod error;
 mod fetchurl;
-mod http;
 mod log;
 mod tar;
 mod unpack_channel;
 
 pub use builtin::{Inputs, NAMES, run};
 pub use error::BuiltinError;
-pub use http::{DownloadError, Failure, Proxies, TransferSettings};
 pub use tar::TarError;

@@ -4,16 +4,6 @@ use kiln_events::internal_json::{self, Options};
 use kiln_events::{Activity, ActivityId, ActivityResult, Colours, Event, Verbosity, safe_line};
 use std::io::Write;
 
-/// Bytes from outside for a message: one line, without control characters, and not too long.
-pub(crate) fn quoted(bytes: &[u8]) -> String {
-    const LONGEST: usize = 1024;
-    let (shown, mark) = match bytes.get(..LONGEST) {
-        Some(start) if bytes.len() > LONGEST => (start, "…"),
-        _ => (bytes, ""),
-    };
-    safe_line(shown, Colours::Strip) + mark
-}
-
 /// The builder's log. Nobody's reading it is no reason to fail, so errors of writing are dropped.
 pub(crate) struct Log<'a> {
     writer: &'a mut dyn Write,
@@ -65,13 +55,6 @@ impl<'a> Log<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quoted_is_one_bounded_line() {
-        assert_eq!(quoted(b"a\n\x1b[31mb\xff"), "ab\u{fffd}");
-        let long = quoted(&[b'x'; 5000]);
-        assert!(long.ends_with("x…") && long.len() < 1100, "{long}");
-    }
 
     #[test]
     fn a_transfer_is_told_in_records_that_builders_may_write() {

@@ -10,7 +10,7 @@ mod unpack;
 
 pub(crate) use unpack::unpack;
 
-use crate::log::quoted;
+use kiln_events::quoted;
 use std::io;
 use thiserror::Error;
 

@@ -13,7 +13,9 @@ use crate::commands::{Entry, Kind, Run, TABLE};
 use crate::environment::Environment;
 use crate::failure::{Failure, GENERAL_EXIT_CODE};
 use crate::invocation::Invocation;
+use crate::role::Role;
 use crate::terminal::Terminal;
+use crate::{configuration, nix_store, output};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -52,7 +54,14 @@ fn command(entry: &Entry) -> Command {
 
 /// Runs what the command line asks for and returns the exit code.
 pub(crate) fn run(environment: &Environment) -> u8 {
-    let matches = match definition().try_get_matches_from(&environment.arguments) {
+    if let Some(words) = Role::nix_store(&environment.arguments) {
+        return nix_store::run(environment, GlobalOptions::default(), words);
+    }
+    let role = Role::of(&environment.arguments);
+    if let Some(name) = role.asks_nix_version {
+        return nix_version(environment, name);
+    }
+    let matches = match definition().try_get_matches_from(&role.arguments) {
         Ok(matches) => matches,
         Err(error) => return answer_of_clap(&error),
     };
@@ -71,6 +80,26 @@ pub(crate) fn run(environment: &Environment) -> u8 {
         };
     terminal.finish();
     exit_code
+}
+
+/// Prints the help of a command, and returns the exit code.
+pub(crate) fn help_of(command: &str) -> u8 {
+    let asked = definition().try_get_matches_from(["kiln", command, "--help"]);
+    asked.map_or_else(|help| answer_of_clap(&help), |_| 0)
+}
+
+/// Prints the version of Nix that the daemon says it has, as `nix --version` does, whose third word scripts take.
+pub(crate) fn nix_version(environment: &Environment, name: &str) -> u8 {
+    let global = GlobalOptions::default();
+    let terminal = Terminal::open(&global);
+    let printed = configuration::load(environment, &global, &terminal.events).and_then(|loaded| {
+        output::print(format!("{name} (Nix) {}\n", loaded.into_settings().reported_nix_version))
+    });
+    if let Err(failure) = &printed {
+        terminal.error(failure);
+    }
+    terminal.finish();
+    printed.map_or_else(|failure| failure.exit_code(), |()| 0)
 }
 
 /// Follows the command line down the table; `levels` gets the matches of each level.

@@ -2,18 +2,28 @@
 //!
 //! Parsing, `--help`, completions, man pages and the checks of the reference in `docs/commands.md` all come from it.
 
-mod build;
+pub(crate) mod build;
+pub(crate) mod cache;
 mod completions;
 mod config;
+mod copy;
+mod daemon;
 mod derivation;
+mod doctor;
+mod du;
+pub(crate) mod gc;
 mod hash;
 mod log;
-mod store;
+mod roots;
+mod serve;
+pub(crate) mod store;
+mod top;
 
 use clap::Command;
 
 use crate::failure::Failure;
 use crate::invocation::Invocation;
+use crate::nix_store;
 
 /// One entry of the table.
 pub(crate) struct Entry {
@@ -60,9 +70,19 @@ pub(crate) static TABLE: &[Entry] = &[
     build::ENTRY,
     derivation::ENTRY,
     store::ENTRY,
+    copy::ENTRY,
+    cache::ENTRY,
+    gc::ENTRY,
+    roots::ENTRY,
+    du::ENTRY,
     log::ENTRY,
     hash::ENTRY,
     config::ENTRY,
+    daemon::ENTRY,
+    top::ENTRY,
+    doctor::ENTRY,
+    serve::ENTRY,
+    nix_store::ENTRY,
     completions::COMPLETIONS,
     completions::MANUAL,
 ];

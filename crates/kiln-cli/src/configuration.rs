@@ -47,7 +47,7 @@ fn set_by_remote(configuration: &mut Configuration, environment: &Environment) -
 }
 
 /// A store as the command line names it, with the directory, if it is one, as an absolute path.
-fn absolute(store: &str) -> Result<String, Failure> {
+pub(crate) fn absolute(store: &str) -> Result<String, Failure> {
     let (place, parameters) = store.split_at(store.find('?').unwrap_or(store.len()));
     let is_directory = !place.contains("://")
         && (place.contains('/') || !WORDS.contains(&place) && Path::new(place).is_dir());

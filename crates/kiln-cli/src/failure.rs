@@ -16,6 +16,8 @@ pub(crate) struct Failure {
     /// What was being done, outermost first, each the reason of the one before.
     messages: Vec<String>,
     hint: Option<String>,
+    /// The program whose help tells how it is used.
+    help_of: Option<&'static str>,
     /// Nothing is to be said: it was said already, or nobody reads.
     silent: bool,
     exit_code: u8,
@@ -34,12 +36,13 @@ impl Failure {
 
     fn of_class(class: ErrorClass, message: impl fmt::Display) -> Self {
         let messages = vec![message.to_string()];
-        Self { class, messages, hint: None, silent: false, exit_code: GENERAL_EXIT_CODE }
+        Self { class, messages, hint: None, help_of: None, silent: false, exit_code: GENERAL_EXIT_CODE }
     }
 
     /// All has been said: only the exit code is left.
     pub(crate) fn already_told(exit_code: u8) -> Self {
-        Self { class: ErrorClass::BuildFailure, messages: Vec::new(), hint: None, silent: true, exit_code }
+        let failure = Self::of_class(ErrorClass::BuildFailure, "");
+        Self { messages: Vec::new(), silent: true, exit_code, ..failure }
     }
 
     /// Names the next step.
@@ -47,6 +50,18 @@ impl Failure {
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Says whose help tells how it is used rightly.
+    #[must_use]
+    pub(crate) fn with_help_of(mut self, program: &'static str) -> Self {
+        self.help_of = Some(program);
+        self
+    }
+
+    /// Where help is, for those who used a program of Nix wrongly: a line after the report.
+    pub(crate) fn way_to_help(&self) -> Option<String> {
+        self.help_of.map(|program| format!("Try '{program} --help' for more information."))
     }
 
     /// Ends the process with a code of its own.
@@ -59,6 +74,11 @@ impl Failure {
     /// The exit code of the process.
     pub(crate) fn exit_code(&self) -> u8 {
         self.exit_code
+    }
+
+    /// What failed, with its causes, without the hint.
+    pub(crate) fn message(&self) -> String {
+        joined(&self.messages)
     }
 
     /// What there is to tell: the outermost message, its causes each on a line, and the hint.

@@ -26,6 +26,12 @@ impl Requests {
     }
 }
 
+/// Becomes ready when somebody asks for the end. Must be called within the runtime; signals count from then on.
+pub(crate) fn requested() -> io::Result<impl Future<Output = ()>> {
+    let mut requests = Requests::listen()?;
+    Ok(async move { requests.next().await })
+}
+
 /// The result of `work`, unless somebody asks for the end first: then `work` is dropped, which cancels it, and what
 /// `aftermath` still has to wait for is waited for. Whoever asks twice does not want to wait for that either.
 pub(crate) async fn or_interrupted<T>(

@@ -1,7 +1,7 @@
 //! All that a command may use.
 
 use clap::ArgMatches;
-use kiln_settings::Settings;
+use kiln_settings::{Configuration, Settings};
 use kiln_store::StoreConfig;
 
 use crate::command_line::GlobalOptions;
@@ -38,10 +38,19 @@ impl Invocation<'_> {
         self.matches.get_many::<T>(name).unwrap_or_default().cloned().collect()
     }
 
+    /// The settings of this run.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        Ok(self.configuration()?.into_settings())
+    }
+
+    /// The settings of this run, and where they come from.
+    pub(crate) fn configuration(&self) -> Result<Configuration, Failure> {
+        configuration::load(self.environment, self.global, &self.terminal.events)
+    }
+
     /// The settings of this run, and the store that they name, which is not opened yet.
     pub(crate) fn store_config(&self) -> Result<(Settings, StoreConfig), Failure> {
-        let configuration = configuration::load(self.environment, self.global, &self.terminal.events)?;
-        let settings = configuration.into_settings();
+        let settings = self.settings()?;
         let config = store_config::from_settings(&settings, self.environment)?;
         Ok((settings, config))
     }

@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 use kiln_build::BuildAnswer;
 use kiln_store_path::{DerivedPath, OutputName, StorePath};
 
+use crate::any_store::StoreView;
 use crate::failure::{Failure, While};
 use crate::session::Session;
 
 /// Leaves links to the outputs of all targets that were built, which keep them from being collected as garbage.
-pub(crate) fn leave(session: &Session, prefix: &Path, answer: &BuildAnswer) -> Result<(), Failure> {
+pub(crate) fn leave<S: StoreView>(
+    session: &Session<S>,
+    prefix: &Path,
+    answer: &BuildAnswer,
+) -> Result<(), Failure> {
     for (index, result) in answer.results.iter().enumerate().filter(|(_, result)| result.result.is_success())
     {
         let outputs: Vec<(Option<&OutputName>, &StorePath)> = match &result.target {

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use kiln_derivation::{Derivation, DerivationFile};
 use kiln_hash::Algorithm;
 use kiln_recipe::{Recipe, RecipeStore, SourceSpec, StoreError};
-use kiln_store::{EntryKind, Filter, NewObject};
+use kiln_store::{EntryKind, Filter, LocalStore, NewObject};
 use kiln_store_path::{ContentAddressMethod, DerivedPath, OutputsSpec, StorePath};
 
 use crate::failure::{Failure, While};
-use crate::session::Session;
+use crate::session::Work;
 
 /// More bytes than any recipe may have.
 const MAX_READ: u64 = 8 << 20;
@@ -20,7 +20,8 @@ const MAX_READ: u64 = 8 << 20;
 /// Adds the derivations that a target of a recipe needs, with their sources, to the store; without a name, those of its
 /// default targets.
 pub(crate) fn instantiate(
-    session: &Session,
+    work: &Work,
+    store: &LocalStore,
     file: &Path,
     name: Option<&str>,
 ) -> Result<Vec<DerivedPath>, Failure> {
@@ -30,8 +31,8 @@ pub(crate) fn instantiate(
         None => recipe.default_targets(),
     };
     let directory = file.parent().unwrap_or(Path::new("")).to_owned();
-    let mut adding = Adding { session, directory };
-    let made = recipe.instantiate(&targets, &session.settings.system, session.store_dir(), &mut adding)?;
+    let mut adding = Adding { work, store, directory };
+    let made = recipe.instantiate(&targets, &work.settings.system, store.store_dir(), &mut adding)?;
     let wanted = targets.into_iter().filter_map(|target| {
         let derivation = made.derivations.get(&target.derivation)?;
         let outputs = OutputsSpec::Names(target.outputs.into_iter().collect());
@@ -50,7 +51,8 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 
 /// The store as a recipe sees it.
 struct Adding<'a> {
-    session: &'a Session,
+    work: &'a Work,
+    store: &'a LocalStore,
     /// Where the recipe is; its sources are relative to that.
     directory: PathBuf,
 }
@@ -72,21 +74,20 @@ impl RecipeStore for Adding<'_> {
                 Box::new(move |path, kind| !patterns.excludes(path, kind == EntryKind::Directory));
             filter
         });
-        Ok(self.session.wait(self.session.store.add_tree(object, &path, filter))?.path.clone())
+        Ok(self.work.wait(self.store.add_tree(object, &path, filter))?.path.clone())
     }
 
     fn ensure_path(&mut self, path: &StorePath) -> Result<(), StoreError> {
-        let session = self.session;
-        if session.wait(session.store.is_valid(path))? {
+        if self.work.wait(self.store.is_valid(path))? {
             return Ok(());
         }
-        Err(format!("path '{}' is not in the store", session.print(path)).into())
+        Err(format!("path '{}' is not in the store", self.store.print(path)).into())
     }
 
     fn add_derivation(&mut self, _: &Derivation, file: &DerivationFile) -> Result<(), StoreError> {
         let name = file.path.to_name();
         let (text, references) = (file.text.clone(), file.references.clone());
-        let added = self.session.wait(self.session.store.add_text(&name, text, references))?;
+        let added = self.work.wait(self.store.add_text(&name, text, references))?;
         debug_assert_eq!(added.path, file.path);
         Ok(())
     }

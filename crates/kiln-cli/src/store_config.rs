@@ -6,6 +6,7 @@ use kiln_narinfo::{PublicKey, PublicKeys};
 use kiln_settings::{Settings, StoreUrl};
 use kiln_store::{Automatic, StoreConfig};
 
+use crate::any_store::only_local;
 use crate::environment::Environment;
 use crate::failure::{Failure, While};
 
@@ -17,10 +18,11 @@ pub(crate) fn from_settings(settings: &Settings, environment: &Environment) -> R
         StoreUrl::Auto => match Automatic::choose(&lookup)? {
             Automatic::Local(locations) | Automatic::OfUser(locations) => StoreConfig::new(locations),
             Automatic::Daemon(socket) => {
-                return Err(unsupported(&format!("that of the daemon at '{}'", socket.display())));
+                return Err(only_local("this", &format!("unix://{}", socket.display())));
             }
         },
-        other => return Err(unsupported(&format!("'{}'", other.render()))),
+        StoreUrl::Daemon { .. } => return Err(only_local("this", &settings.store.render())),
+        StoreUrl::Other(other) => return Err(unsupported(&format!("'{other}'"))),
     };
     let states_signatures = matches!(&settings.store, StoreUrl::Local(url) if url.require_sigs.is_some());
     if !states_signatures {
@@ -31,14 +33,16 @@ pub(crate) fn from_settings(settings: &Settings, environment: &Environment) -> R
     config.use_write_ahead_log = settings.use_sqlite_wal;
     config.sync_metadata = settings.fsync_metadata;
     config.sync_store_paths = settings.fsync_store_paths;
+    config.sync_before_registering = settings.sync_before_registering;
     config.realisations = settings.experimental_features.contains("ca-derivations");
     config.reserved_space = settings.gc_reserved_space;
+    config.auto_optimise = settings.auto_optimise_store;
     config.ignored_attributes = settings.ignored_acls.iter().cloned().collect();
     Ok(config)
 }
 
 fn unsupported(store: &str) -> Failure {
-    Failure::input(format!("the store is {store}, and Kiln can work only with local stores itself"))
+    Failure::input(format!("the store is {store}, and Kiln can work only with local stores and with daemons"))
         .with_hint("name a local store with '--store', 'local' or a directory for a store of its own")
 }
 

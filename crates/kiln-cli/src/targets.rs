@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Arg;
 use kiln_store_path::{DerivedPath, OutputsSpec, StoreDir, StorePath};
 
+use crate::any_store::StoreView;
 use crate::failure::Failure;
 use crate::recipes;
 use crate::session::Session;
@@ -28,13 +29,17 @@ pub(crate) fn argument() -> Arg {
 }
 
 /// What the arguments mean; the derivations of recipes are added to the store.
-pub(crate) fn wanted(session: &Session, arguments: &[String]) -> Result<Vec<DerivedPath>, Failure> {
+pub(crate) fn wanted<S: StoreView>(
+    session: &Session<S>,
+    arguments: &[String],
+) -> Result<Vec<DerivedPath>, Failure> {
     let mut wanted = Vec::new();
     for argument in arguments {
         match Target::parse(argument, session.store_dir())? {
             Target::Stored(path) => wanted.push(path),
             Target::Recipe { file, name } => {
-                wanted.extend(recipes::instantiate(session, &file, name.as_deref())?);
+                let store = session.store.local("building what a recipe describes")?;
+                wanted.extend(recipes::instantiate(session, store, &file, name.as_deref())?);
             }
         }
     }

@@ -23,6 +23,8 @@ pub(crate) struct Terminal {
     pub(crate) format: LogFormat,
     /// Whether colours are possible and wanted.
     pub(crate) colours: bool,
+    /// How much is told.
+    pub(crate) verbosity: Verbosity,
 }
 
 impl Terminal {
@@ -40,7 +42,8 @@ impl Terminal {
             Ok(console) => {
                 let console = Arc::new(console);
                 let events = sender(console.clone());
-                Self { console: Some(console), finished: Cell::new(false), events, format, colours }
+                let finished = Cell::new(false);
+                Self { console: Some(console), finished, events, format, colours, verbosity }
             }
             Err(_) => Self {
                 console: None,
@@ -48,6 +51,7 @@ impl Terminal {
                 events: EventSender::null(),
                 format,
                 colours,
+                verbosity,
             },
         }
     }
@@ -66,10 +70,20 @@ impl Terminal {
         if let Some(report) = failure.report() {
             self.report(report);
         }
+        match failure.way_to_help() {
+            Some(way) if self.is_live() => self.events.message(Verbosity::Error, way),
+            Some(way) => eprintln!("{way}"),
+            None => {}
+        }
+    }
+
+    /// Whether the console tells what is said now.
+    fn is_live(&self) -> bool {
+        self.console.is_some() && !self.finished.get()
     }
 
     fn report(&self, report: ErrorReport) {
-        if self.console.is_some() && !self.finished.get() {
+        if self.is_live() {
             self.events.error(report);
         } else if self.format == LogFormat::InternalJson {
             let event = Event::report(Verbosity::Error, report);

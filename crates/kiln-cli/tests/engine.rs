@@ -7,13 +7,15 @@
     reason = "tests fail by panicking"
 )]
 
-use kiln_build::Engine;
+use std::sync::Arc;
+
+use kiln_build::{BuildMode, BuildRequest, Engine, UserId};
 use kiln_derivation::{BasicDerivation, Derivation, Strictness};
-use kiln_events::{BuildStatus, EventSender};
+use kiln_events::{Activity, ActivityId, ActivityResult, BuildStatus, CollectingSink, Event, EventSender};
 use kiln_sandbox::Launcher;
-use kiln_settings::{Configuration, Machine, Origin, StoreUrl};
+use kiln_settings::{Configuration, Machine, Origin, Settings, StoreUrl};
 use kiln_store::{LocalStore, StoreConfig};
-use kiln_store_path::{StoreDir, StorePath};
+use kiln_store_path::{DerivedPath, OutputsSpec, SingleDerivedPath, StoreDir, StorePath};
 use kiln_testing::{Kiln, Recipe, SANDBOX_PATHS};
 
 fn kiln() -> Kiln {
@@ -34,19 +36,28 @@ fn derivation(kiln: &Kiln, recipe: &str) -> (StorePath, BasicDerivation) {
 /// An engine on an empty store beside the program's, with these settings.
 async fn engine(kiln: &Kiln, derivation: &Derivation, settings: &[(&str, &str)]) -> (Engine, LocalStore) {
     let system = String::from_utf8(derivation.system.clone()).unwrap();
-    let mut configuration = Configuration::new(&Machine::plain(&system));
-    let usual = [("sandbox", "true"), ("sandbox-paths", SANDBOX_PATHS), ("build-users-group", "")];
-    for (name, value) in usual.iter().chain(settings) {
-        configuration.set(name, value, Origin::Client).unwrap();
-    }
+    let settings = with_settings(&system, settings);
     let root = kiln.directory().join("engine");
     let StoreUrl::Local(url) = StoreUrl::parse(root.to_str().unwrap()).unwrap() else { panic!() };
     let config = StoreConfig::from_url(&url, &|_| None).unwrap();
     let store = LocalStore::open(config, std::sync::Arc::new(|_| {})).await.unwrap();
     let launcher = Launcher::start_program(kiln.program()).unwrap();
-    let settings = configuration.into_settings();
     let engine = Engine::with_launcher(launcher, store.clone(), &settings, [], EventSender::null()).unwrap();
     (engine, store)
+}
+
+fn with_settings(system: &str, settings: &[(&str, &str)]) -> Settings {
+    let mut configuration = Configuration::new(&Machine::plain(system));
+    let usual = [
+        ("sandbox", "true"),
+        ("sandbox-paths", SANDBOX_PATHS),
+        ("build-users-group", ""),
+        ("substituters", ""),
+    ];
+    for (name, value) in usual.iter().chain(settings) {
+        configuration.set(name, value, Origin::Client).unwrap();
+    }
+    configuration.into_settings()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,13 +125,111 @@ async fn s12_a_request_that_is_given_up_leaves_nothing() {
     let kiln = kiln();
     let (path, given) = derivation(&kiln, &Recipe::script("echo > $out; sleep 1000"));
     let (engine, store) = engine(&kiln, &given, &[]).await;
-    let build = engine.build_derivation(&path, given.clone());
-    let given_up = tokio::time::timeout(std::time::Duration::from_millis(500), build).await;
-    assert!(given_up.is_err(), "the builder sleeps");
+    let output = given.known_output_paths().next().unwrap().1.clone();
+    let made = store.directory().path().join(format!("{path}.chroot/store/{output}"));
+    let started = async {
+        while !made.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        result = engine.build_derivation(&path, given) => panic!("the builder sleeps: {result:?}"),
+        () = started => {}
+    }
     engine.idle().await;
     let left: Vec<_> = std::fs::read_dir(store.directory().path()).unwrap().collect();
     // `.links` is the store's.
     assert!(left.iter().all(|entry| entry.as_ref().unwrap().file_name() == ".links"), "{left:?}");
-    let output = given.known_output_paths().next().unwrap().1.clone();
     assert!(!store.is_valid(&output).await.unwrap());
+}
+
+/// A client of the engine, and what it was told.
+fn client(engine: &Engine, owner: &EventSender, settings: &Settings) -> (Engine, Arc<CollectingSink>) {
+    let sink = Arc::new(CollectingSink::new());
+    (engine.client(settings, owner.with_sink(sink.clone()), UserId(0)).unwrap(), sink)
+}
+
+/// The builds that a client was told of, and the lines of their logs.
+fn builds_and_lines(sink: &CollectingSink) -> (Vec<ActivityId>, Vec<String>) {
+    let (mut builds, mut lines) = (Vec::new(), Vec::new());
+    for event in sink.events() {
+        match event {
+            Event::Start { id, activity: Activity::Build { .. }, .. } => builds.push(id),
+            Event::Result { result: ActivityResult::BuildLogLine(line), .. } => {
+                lines.push(line.to_str_lossy().into_owned());
+            }
+            _ => {}
+        }
+    }
+    (builds, lines)
+}
+
+/// A build that takes a while after its first line, as a request of the engine's own store.
+async fn slow_build(kiln: &Kiln, store: &LocalStore) -> (String, BuildRequest) {
+    let (path, given) = derivation(kiln, &Recipe::script("echo begun; sleep 1; echo ended; echo > $out"));
+    let text = std::fs::read(kiln.real(&StoreDir::default().print(&path))).unwrap();
+    let added = store.add_text(&path.to_name(), text, std::collections::BTreeSet::new()).await.unwrap();
+    assert_eq!(added.path, path);
+    let derivation = SingleDerivedPath { path, outputs: Vec::new() };
+    let target = DerivedPath::Built { derivation, outputs: OutputsSpec::All };
+    let system = String::from_utf8(given.system.clone()).unwrap();
+    (system, BuildRequest { targets: vec![target], mode: BuildMode::Normal, keep_going: false })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_what_two_clients_want_is_built_once_and_told_to_both() {
+    let kiln = kiln();
+    let (_, given) = derivation(&kiln, &Recipe::script("echo > $out"));
+    let owner = EventSender::null();
+    let (engine, store) = engine(&kiln, &given, &[]).await;
+    let (system, request) = slow_build(&kiln, &store).await;
+    let settings = with_settings(&system, &[]);
+    let (first, first_sink) = client(&engine, &owner, &settings);
+    let (second, second_sink) = client(&engine, &owner, &settings);
+    let running = tokio::spawn({
+        let request = request.clone();
+        async move { first.build(request).await }
+    });
+    while builds_and_lines(&first_sink).1.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let second = second.build(request).await;
+    assert!(second.is_success() && running.await.unwrap().is_success());
+    let (builds, lines) = builds_and_lines(&first_sink);
+    assert_eq!(lines, ["begun", "ended"]);
+    assert_eq!(builds.len(), 1);
+    assert_eq!(
+        builds_and_lines(&second_sink),
+        (builds, vec!["ended".to_owned()]),
+        "it came after the first line"
+    );
+    engine.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s12_a_client_that_goes_cancels_only_what_nobody_else_wants() {
+    let kiln = kiln();
+    let (_, given) = derivation(&kiln, &Recipe::script("echo > $out"));
+    let owner = EventSender::null();
+    let (engine, store) = engine(&kiln, &given, &[]).await;
+    let (system, request) = slow_build(&kiln, &store).await;
+    let settings = with_settings(&system, &[]);
+    let (first, first_sink) = client(&engine, &owner, &settings);
+    let (second, second_sink) = client(&engine, &owner, &settings);
+    let gone = tokio::spawn({
+        let request = request.clone();
+        async move { first.build(request).await }
+    });
+    while builds_and_lines(&first_sink).1.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let staying = tokio::spawn(async move { second.build(request).await });
+    while builds_and_lines(&second_sink).0.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    gone.abort();
+    assert!(staying.await.unwrap().is_success());
+    assert_eq!(builds_and_lines(&second_sink).1, ["ended"]);
+    assert_eq!(builds_and_lines(&first_sink).1, ["begun"], "it is told nothing any more");
+    engine.idle().await;
 }

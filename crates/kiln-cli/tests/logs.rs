@@ -68,6 +68,22 @@ fn l1_each_build_begins_its_log_anew() {
 }
 
 #[test]
+fn l1_each_round_begins_its_log_anew() {
+    let kiln = kiln();
+    let shared = kiln.directory().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let kiln =
+        kiln.option("extra-sandbox-paths", &format!("/shared={}", shared.display())).option("repeat", "1");
+    let recipe = Recipe::script(
+        "if [ -e /shared/first ]; then echo second; else touch /shared/first; echo the first round; fi; echo > $out",
+    );
+    let ran = kiln.build(&recipe, &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(kiln.run(["log", &kiln.instantiate(&recipe)]).stdout, "second\n");
+}
+
+#[test]
 fn l2_a_carriage_return_overwrites_and_the_last_line_counts() {
     let kiln = kiln();
     let ran =

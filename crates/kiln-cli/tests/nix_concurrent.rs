@@ -7,12 +7,12 @@
     reason = "tests fail by panicking"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_testing::{Ran, SharedStore};
+use kiln_testing::{Ran, Recipe, SharedStore};
 
 /// Builders of both are without a sandbox, so that they can be counted by what they write elsewhere.
 fn store() -> Option<SharedStore> {
@@ -44,21 +44,6 @@ fn wait_for(path: &std::path::Path) {
         assert!(Instant::now() < deadline, "waited in vain for {}", path.display());
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// Runs a collection by Nix. It looks at every process of the machine, and Nix 2.8 gives up if one of them has a
-/// directory with a very long path open: then it is tried again, as such processes are other tests.
-fn collect(store: &SharedStore) {
-    for _ in 0..100 {
-        let output = store.nix().output("nix-store", ["--gc"]);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        if !errors.contains("File name too long") {
-            assert!(output.status.success(), "{errors}");
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    panic!("Nix could not look at all processes of the machine for 20 seconds");
 }
 
 /// Three layers of derivations, each of which needs all those below it, that say in a file when they are built.
@@ -112,6 +97,39 @@ fn each_derivation_is_built_once() {
     assert_eq!(contents.locks, [""; 0]);
     assert_eq!(contents.logs.len(), 19);
     assert!(contents.files.keys().all(|name| !name.ends_with(".chroot")));
+}
+
+/// Several Kilns are given one recipe at once: its source and derivations are added, and each derivation is built by one of
+/// them, also where the paths of outputs are not known before, and where outputs are fixed.
+#[test]
+fn several_kilns_build_each_derivation_once() {
+    let Some(store) = SharedStore::find(env!("CARGO_BIN_EXE_kiln")) else { return };
+    let store = store
+        .with_build_users()
+        .option("experimental-features", "nix-command ca-derivations")
+        .option("fod-network", "host");
+    let floating = "contentAddressed = true\noutputHashMode = \"recursive\"\noutputHashAlgo = \"sha256\"";
+    let recipe = Recipe::default()
+        .derivation("lib", "sleep 0.3; echo lib >$out; echo $out >$dev")
+        .with("outputs = [\"out\", \"dev\"]")
+        .derivation("fixed", "sleep 0.3; echo lib >$out")
+        .fixed("sha256-oyXcrLgLICoBS0ILk/wZBhkAAY+M4hbQoMsA1hDsf5c=", "flat")
+        .derivation("floating", "sleep 0.3; cat ${lib.dev} ${fixed} >$out; echo $out >>$out")
+        .with(floating)
+        .derivation("top", "sleep 0.3; cat ${floating} ${source.data} >$out")
+        .with("[source.data]\npath = \"data\"");
+    store.write("kiln.toml", recipe.text());
+    store.write("data", "data\n");
+    let kilns = [(); 3].map(|()| spawn(store.kiln_command(["build", "--no-link", ":top"]))).map(end);
+    let outputs: BTreeSet<&str> = kilns.iter().map(Ran::line).collect();
+    assert_eq!(outputs.len(), 1, "{kilns:?}");
+    for name in ["lib", "fixed", "floating", "top"] {
+        let of_this = |line: &&str| line.starts_with("building '") && line.contains(&format!("-{name}.drv'"));
+        let times = kilns.iter().flat_map(|ran| ran.stderr.lines()).filter(of_this).count();
+        assert_eq!(times, 1, "{name}: {kilns:?}");
+    }
+    store.verify();
+    assert_eq!(store.remains(), [""; 0]);
 }
 
 /// One waits while the other builds what both want, and takes it, or, if it fails, tries itself.
@@ -177,7 +195,7 @@ fn collections_by_nix_spare_what_kiln_works_on() {
     let garbage = store.nix_lines("nix-store", ["--add", garbage.to_str().unwrap()]).remove(0);
     let kiln = spawn(store.kiln_command(["build", "--no-link", &after]));
     wait_for(&begun);
-    collect(&store);
+    store.collect();
     fs::write(&go_on, "").unwrap();
     let ran = end(kiln);
     let output = ran.line();
@@ -185,7 +203,7 @@ fn collections_by_nix_spare_what_kiln_works_on() {
     assert!(!std::path::Path::new(&garbage).exists(), "there was a collection");
     // Nobody needs any of it now.
     assert!(std::path::Path::new(output).exists());
-    collect(&store);
+    store.collect();
     let contents = store.contents();
     assert_eq!((contents.rows.len(), contents.files.len(), contents.locks.len()), (0, 0, 0), "{contents:?}");
 }
@@ -200,7 +218,7 @@ fn what_is_linked_stays_alive() {
     let roots = store.nix_lines("nix-store", ["--gc", "--print-roots"]);
     let link = store.directory().join("result");
     assert!(roots.contains(&format!("{} -> {output}", link.display())), "{roots:?}");
-    collect(&store);
+    store.collect();
     // By default derivations are kept alive by their outputs.
     let mut alive = store.nix_lines("nix-store", ["-q", "--requisites", &output]);
     alive.extend(store.nix_lines("nix-store", ["-q", "--requisites", &top]));

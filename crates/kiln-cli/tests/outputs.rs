@@ -26,11 +26,19 @@ fn refused(recipe: &Recipe, code: i32, status: &str, message: &str) {
     let json: Value = serde_json::from_str(&ran.stdout).unwrap();
     let last = json.as_array().unwrap().last().unwrap();
     assert_eq!((last["status"].as_str().unwrap(), last["success"].as_bool()), (status, Some(false)));
-    let names = fs::read_dir(kiln.root().join("nix/store")).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let left: Vec<String> = names.filter(|name| name.ends_with("-it") || name.ends_with("-it-dev")).collect();
+    let mut left = store_names(&kiln);
+    left.retain(|name| name.ends_with("-it") || name.ends_with("-it-dev"));
     assert_eq!(left, [""; 0]);
     assert_eq!(kiln.remains(), [""; 0]);
+}
+
+/// What is in the store's directory.
+fn store_names(kiln: &Kiln) -> Vec<String> {
+    let entries = fs::read_dir(kiln.root().join("nix/store")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[track_caller]
@@ -157,6 +165,37 @@ fn o4_hard_links_between_outputs_are_fine() {
     let ran = kiln.build(&recipe, &[]);
     let [dev, out] = ran.lines()[..] else { panic!("{}", ran.stdout) };
     assert_eq!((kiln.text(dev), kiln.text(out)), ("same\n".into(), "same\n".into()));
+}
+
+#[test]
+fn o4_o5_o8_many_outputs_are_read_side_by_side() {
+    let names: Vec<String> = (0..12).map(|number| format!("o{number:02}")).collect();
+    let outputs = format!("outputs = {names:?}");
+    // Each has files in common with the one before, and refers to it.
+    let script = "last=; for name in $outputs; do eval path=\\$$name; mkdir $path; echo $last > $path/last\n\
+        yes $name | head -c 300000 > $path/own; [ -z \"$last\" ] || ln $last/own $path/linked\n\
+        last=$path; done";
+    let kiln = kiln().option("auto-optimise-store", "true");
+    let ran = kiln.build(&Recipe::script(script).with(&outputs), &["--json"]);
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.stderr));
+    let paths: Vec<&str> =
+        json[0]["outputs"].as_object().unwrap().values().map(|path| path.as_str().unwrap()).collect();
+    assert_eq!(paths.len(), 12);
+    for (last, path) in paths.iter().zip(&paths[1..]) {
+        assert_eq!(kiln.info(path).unwrap()["references"], json!([last]));
+        let [own, linked] = ["own", "linked"].map(|name| fs::metadata(kiln.real(path).join(name)).unwrap());
+        let before = fs::metadata(kiln.real(last).join("own")).unwrap();
+        assert_eq!((linked.ino(), linked.mode() & 0o7777, linked.len()), (before.ino(), 0o444, 300_000));
+        assert_ne!(own.ino(), linked.ino());
+    }
+    assert_eq!(kiln.run(["store", "verify", "--check-contents"]).lines(), [""; 0]);
+    // Of many that are refused, it is always the first that is told of.
+    let script = "for name in $outputs; do eval path=\\$$name; mkdir $path\n\
+        case $name in o00|o01) head -c 5000000 /dev/zero > $path/large;; *) mkfifo $path/pipe;; esac; done";
+    for _ in 0..3 {
+        let ran = self::kiln().build(&Recipe::script(script).with(&outputs), &[]);
+        assert!(ran.failed(1).contains("-it-o02/pipe'"), "{}", ran.stderr);
+    }
 }
 
 #[test]
@@ -354,11 +393,53 @@ fn d14_what_differs_is_kept_beside_the_output_if_failed_builds_are() {
     for _ in 0..2 {
         let ran = kiln.build(&recipe, &["--check", "--keep-failed"]);
         assert!(ran.failed(104).contains(&format!("differs from '{path}.check'")), "{}", ran.stderr);
+        assert!(ran.stderr.contains("keeping build directory"), "{}", ran.stderr);
         clocks.push(fs::read(check.join("clock")).unwrap());
     }
     assert_ne!(clocks[0], clocks[1]);
     assert_eq!(fs::metadata(check.join("clock")).unwrap().mode() & 0o7777, 0o444, "it is canonical");
     kiln.run(["store", "verify", &path]).lines();
+}
+
+#[test]
+fn d14_o1_in_a_check_outputs_must_be_there_too_and_stay_where_they_are() {
+    let kiln = kiln();
+    let again = kiln.write("again", "no");
+    let kiln = kiln.option("extra-sandbox-paths", &format!("/again={}", again.display()));
+    let script = "[ $(cat /again) = yes ] || echo > $dev; echo > $out";
+    let recipe = Recipe::script(script).with("outputs = [\"out\", \"dev\"]");
+    kiln.build(&recipe, &[]).lines();
+    let names = store_names(&kiln);
+    fs::write(&again, "yes").unwrap();
+    let ran = kiln.build(&recipe, &["--check"]);
+    assert!(ran.failed(1).contains("failed to produce output path '/nix/store/"), "{}", ran.stderr);
+    assert_eq!(store_names(&kiln), names);
+    assert_eq!(kiln.remains(), [""; 0]);
+}
+
+/// Real Nix says the same, word for word.
+#[test]
+fn d14_o3_a_fixed_output_is_compared_with_the_hash_that_is_stated() {
+    let kiln = kiln();
+    // What it gives depends on something that no hash knows of.
+    let source = kiln.write("content", "hello\n");
+    let recipe = Recipe::script("cat /content > $out").fixed(HELLO, "flat");
+    let kiln = kiln.option("extra-sandbox-paths", &format!("/content={}", source.display()));
+    let path = kiln.build(&recipe, &[]).line().to_owned();
+    let (info, names) = (kiln.info(&path), store_names(&kiln));
+    let check = ["--check", "--json"];
+    assert!(kiln.build(&recipe, &check).stdout.contains("\"Built\""));
+    fs::write(&source, "other\n").unwrap();
+    let ran = kiln.build(&recipe, &check);
+    let derivation = kiln.instantiate(&recipe);
+    let message = format!("hash mismatch in fixed-output derivation '{derivation}':");
+    for line in [message.as_str(), "specified: sha256-WJG1t", "got:    sha256-fk+i6"] {
+        assert!(ran.failed(102).contains(line), "{line}: {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("may not be deterministic"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("\"HashMismatch\""), "{}", ran.stdout);
+    assert_eq!((kiln.info(&path), store_names(&kiln)), (info, names), "nothing is registered");
+    assert_eq!(kiln.remains(), [""; 0]);
 }
 
 #[test]
@@ -382,13 +463,39 @@ fn d14_of_several_outputs_each_is_compared() {
 }
 
 #[test]
-fn d14_without_a_sandbox_nothing_is_checked() {
+fn b13_d14_without_a_sandbox_what_a_check_makes_is_rewritten() {
     let kiln = kiln().in_place().option("sandbox", "false");
-    let recipe = Recipe::script("echo > $out");
+    let recipe = Recipe::script("mkdir $out; echo $out > $out/self; ln -s $out/self $out/link");
     let path = kiln.build(&recipe, &[]).line().to_owned();
+    let before = fs::read_dir(kiln.real(&path).parent().unwrap()).unwrap().count();
     let ran = kiln.build(&recipe, &["--check"]);
-    assert!(ran.failed(1).contains("without a sandbox"), "{}", ran.stderr);
-    assert!(kiln.real(&path).exists());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("rewriting hashes in '{path}'; cross fingers")), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(kiln.real(&path).join("self")).unwrap().trim(), path);
+    let differs = Recipe::script("mkdir $out; echo $out > $out/self; date +%N > $out/clock");
+    let path = kiln.build(&differs, &[]).line().to_owned();
+    let clock = fs::read(kiln.real(&path).join("clock")).unwrap();
+    let told = kiln.build(&differs, &["--check"]);
+    let stderr = told.failed(104);
+    assert!(stderr.contains("clock") && !stderr.contains("self:"), "it says where: {stderr}");
+    assert_eq!(fs::read(kiln.real(&path).join("clock")).unwrap(), clock, "what is valid is not touched");
+    let after = fs::read_dir(kiln.real(&path).parent().unwrap()).unwrap().count();
+    assert_eq!(after, before + 2, "a derivation and an output, and nothing else");
+}
+
+#[test]
+fn b13_without_a_sandbox_an_output_that_is_valid_is_not_written_to() {
+    let kiln = kiln().in_place().option("sandbox", "false");
+    let recipe = Recipe::script("date +%N > $out; echo $out > $dev").with("outputs = [\"out\", \"dev\"]");
+    let paths: Vec<String> = kiln.build(&recipe, &[]).lines().into_iter().map(str::to_owned).collect();
+    let (dev, out) = (&paths[0], &paths[1]);
+    let clock = fs::read(kiln.real(out)).unwrap();
+    kiln.forget(dev);
+    let ran = kiln.build(&recipe, &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(fs::read(kiln.real(out)).unwrap(), clock, "it was valid");
+    assert_eq!(fs::read_to_string(kiln.real(dev)).unwrap().trim(), *out, "it refers to what is valid");
+    assert_eq!(kiln.info(dev).unwrap()["references"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -404,6 +511,15 @@ fn d13_a_repeated_build_that_is_the_same_is_built_so_often() {
     assert_eq!(json[0]["timesBuilt"], 3);
     assert_eq!(json[0]["isNonDeterministic"], false);
     assert_eq!(kiln.remains(), [""; 0]);
+}
+
+#[test]
+fn d13_l2_the_lines_of_later_rounds_are_shown_if_that_is_wanted() {
+    for (wanted, times) in [("true", 2), ("false", 1)] {
+        let kiln = kiln().option("repeat", "1").option("print-repeated-builds", wanted);
+        let ran = kiln.build(&Recipe::script("echo a line; echo > $out"), &["--print-build-logs"]);
+        assert_eq!(ran.stderr.matches("it> a line").count(), times, "{}", ran.stderr);
+    }
 }
 
 #[test]

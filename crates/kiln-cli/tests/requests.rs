@@ -108,6 +108,26 @@ fn s13_the_exit_code_tells_the_kinds_of_failures() {
 }
 
 #[test]
+fn s13_a_check_that_finds_a_difference_has_a_code_of_its_own() {
+    let kiln = kiln();
+    let shared = kiln.directory().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let kiln = kiln.option("extra-sandbox-paths", &format!("/shared={}", shared.display()));
+    let recipe = Recipe::default()
+        .derivation("differing", "date +%s.%N > $out")
+        .derivation("failing", "[ ! -e /shared/fail ]; echo > $out")
+        .derivation("same", "echo > $out");
+    kiln.build(&recipe, &[]).lines();
+    let ran = kiln.build(&recipe, &["--check", "--keep-going", "--json"]);
+    ran.failed(104);
+    assert_eq!(statuses(&ran), ["NotDeterministic", "Built", "Built"]);
+    std::fs::write(shared.join("fail"), "").unwrap();
+    let ran = kiln.build(&recipe, &["--check", "--keep-going", "--json"]);
+    ran.failed(108);
+    assert_eq!(statuses(&ran), ["NotDeterministic", "PermanentFailure", "Built"]);
+}
+
+#[test]
 fn s13_a_failure_below_counts_for_what_it_is() {
     let recipe = Recipe::default().derivation("slow", "sleep 1000").derivation("it", "cat ${slow} > $out");
     let kiln = kiln();

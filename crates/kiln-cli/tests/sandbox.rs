@@ -78,9 +78,12 @@ fn x1_without_a_sandbox_what_is_valid_is_not_written_to() {
     let ran = kiln.build(&recipe, &[]);
     let [dev, out] = ran.lines()[..] else { panic!("{}", ran.stdout) };
     kiln.forget(dev);
-    let ran = kiln.build(&recipe, &[]);
-    assert!(ran.failed(1).contains(&format!("its output '{out}' is valid already")), "{}", ran.stderr);
-    assert!(kiln.info(out).is_some());
+    let identity = |path: &str| std::fs::metadata(kiln.real(path)).unwrap().ino();
+    let before = identity(out);
+    kiln.build(&recipe, &[]).lines();
+    assert_eq!(identity(out), before);
+    assert!(kiln.info(dev).is_some());
+    assert_eq!(kiln.remains(), [""; 0]);
 }
 
 #[test]
@@ -164,12 +167,12 @@ fn x2_fixed_outputs_get_the_network_that_the_setting_says() {
     let kiln = kiln();
     let recipe =
         Recipe::script("echo > $out").fixed("sha256-AbpHGcgLb+kRsJGnwFEktk7uzpZOCcBY74+YBdrKVGs=", "flat");
-    let ran = kiln.build(&recipe, &["--option", "fod-network", "isolated"]);
+    let ran = kiln.build(&recipe, &["--fod-network", "isolated", "--pasta-path", "/does/not/exist"]);
     assert!(ran.failed(1).contains("'fod-network = isolated'"), "{}", ran.stderr);
-    let quiet = kiln.build(&recipe, &["--option", "fod-network", "host"]);
+    let quiet = kiln.build(&recipe, &["--fod-network", "host"]);
     assert!(!quiet.stderr.contains("network"), "{}", quiet.stderr);
     kiln.forget(quiet.line());
-    let ran = kiln.build(&recipe, &["--json"]);
+    let ran = kiln.build(&recipe, &["--json", "--pasta-path", "/does/not/exist"]);
     assert!(ran.stderr.contains("is built with the network of this machine"), "{}", ran.stderr);
     assert!(ran.stdout.contains("abstract sockets"), "{}", ran.stdout);
 }
@@ -232,11 +235,38 @@ fn x4_devices_are_the_harmless_ones() {
 }
 
 #[test]
+fn x4_shared_memory_has_the_size_of_the_setting() {
+    let kiln = kiln().option("sandbox-dev-shm-size", "1m");
+    let script = "df --output=size /dev/shm | tail -1 | tr -d ' ' > $out; mount=$(grep ' /dev/shm ' /proc/mounts)\n\
+                  ! head -c 2000000 /dev/zero > /dev/shm/file 2>/dev/null; echo \"$mount\" | grep -q nosuid";
+    assert_eq!(kiln.text(kiln.build(&Recipe::script(script), &[]).line()), "1024\n");
+    let kiln = kiln.option("sandbox-dev-shm-size", "much");
+    let ran = kiln.build(&Recipe::script("echo other > $out"), &[]);
+    assert!(ran.failed(1).contains("cannot mount a new file system at '/dev/shm'"), "{}", ran.stderr);
+}
+
+#[test]
+fn x4_kvm_is_there_for_those_who_may_use_it() {
+    let seen = |features: &str| {
+        let kiln = kiln().option("system-features", features);
+        kiln.text(
+            kiln.build(&Recipe::script("test ! -e /dev/kvm || echo kvm > $out; echo >> $out"), &[]).line(),
+        )
+    };
+    assert_eq!(seen("benchmark"), "\n");
+    if Path::new("/dev/kvm").exists() {
+        assert_eq!(seen("kvm"), "kvm\n\n");
+    } else {
+        kiln_testing::missing("/dev/kvm");
+    }
+}
+
+#[test]
 fn x5_fixed_outputs_know_how_names_are_resolved() {
     let kiln = kiln();
     let script = "cat /etc/nsswitch.conf; for file in resolv.conf services hosts; do test ! -e /etc/$file || echo $file; done; exit 1";
     let recipe = Recipe::script(script).fixed("", "flat");
-    kiln.build(&recipe, &[]).failed(1);
+    kiln.build(&recipe, &["--fod-network", "host"]).failed(1);
     let log = kiln.run(["log", &kiln.instantiate(&recipe)]);
     let host = ["resolv.conf", "services", "hosts"].into_iter();
     let host: String =

@@ -64,6 +64,23 @@ fn s1_wishes_for_several_outputs_are_one_build() {
     assert_eq!(count(&shared, "run."), 1);
 }
 
+/// Which is ready first is a matter of luck; what waits together goes in the plain order, whatever order it was asked for in.
+#[test]
+fn s3_what_waits_for_a_slot_goes_in_the_order_of_names() {
+    let (kiln, shared) = with_shared(kiln());
+    fs::write(shared.join("order"), "").unwrap();
+    fs::set_permissions(shared.join("order"), fs::Permissions::from_mode(0o666)).unwrap();
+    let script = "first=; [ -s /shared/order ] || first=1; echo $name >> /shared/order\n\
+        [ -z \"$first\" ] || sleep 3; echo > $out";
+    let names = ["f", "c-2", "a", "e", "c-10", "b", "d"];
+    let recipe = names.iter().fold(Recipe::default(), |recipe, name| recipe.derivation(name, script));
+    assert_eq!(kiln.build(&recipe, &["-j1"]).lines().len(), names.len());
+    let order = fs::read_to_string(shared.join("order")).unwrap();
+    let order: Vec<&str> = order.lines().collect();
+    assert_eq!(order.len(), names.len());
+    assert!(order[1..].is_sorted(), "{order:?}");
+}
+
 #[test]
 fn s4_no_more_builds_run_than_there_are_slots() {
     let (kiln, shared) = with_shared(kiln());

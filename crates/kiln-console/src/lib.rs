@@ -34,4 +34,7 @@ pub use presentation::{Presentation, WindowSize};
 pub use renderer::{Options, Renderer};
 pub use state::{ConsoleState, RunningActivity};
 pub use status::status_lines;
+pub use style::Style;
+pub use terminal_width::{fit, width};
 pub use totals::Totals;
+pub use units::{duration, mebibytes};

@@ -2,17 +2,23 @@
 
 /// How a piece of text looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Style {
+pub enum Style {
+    /// Bold.
     Bold,
+    /// Less bright than usual.
     Dim,
+    /// Bold red.
     Red,
+    /// Bold green.
     Green,
+    /// Bold blue.
     Blue,
 }
 
 impl Style {
     /// The text in this style, if there are colours.
-    pub(crate) fn paint(self, colours: bool, text: &str) -> String {
+    #[must_use]
+    pub fn paint(self, colours: bool, text: &str) -> String {
         let code = match self {
             Style::Bold => "1",
             Style::Dim => "2",

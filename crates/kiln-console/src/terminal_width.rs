@@ -5,13 +5,15 @@ use unicode_width::UnicodeWidthChar;
 const RESET: &str = "\u{1b}[0m";
 
 /// How many columns a line takes that has nothing but text and SGR sequences.
-pub(crate) fn width(line: &str) -> usize {
+#[must_use]
+pub fn width(line: &str) -> usize {
     pieces(line).map(|piece| piece.width).sum()
 }
 
 /// The line, cut to at most `columns` columns; what is cut off is shown by `…`. Tabs become single blanks. SGR sequences
 /// take no room; if one was cut off, a reset stands in its place.
-pub(crate) fn fit(line: &str, columns: usize) -> String {
+#[must_use]
+pub fn fit(line: &str, columns: usize) -> String {
     let line = line.replace('\t', " ");
     if width(&line) <= columns {
         return line;

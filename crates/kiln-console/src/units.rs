@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// `5s`, `1m03s`, `2h05m`, `3d04h`.
-pub(crate) fn duration(duration: Duration) -> String {
+#[must_use]
+pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
@@ -15,7 +16,8 @@ pub(crate) fn duration(duration: Duration) -> String {
 }
 
 /// Bytes in MiB with one decimal place, without the unit.
-pub(crate) fn mebibytes(bytes: u64) -> String {
+#[must_use]
+pub fn mebibytes(bytes: u64) -> String {
     let tenths = u128::from(bytes) * 10 / (1 << 20);
     format!("{}.{}", tenths / 10, tenths % 10)
 }

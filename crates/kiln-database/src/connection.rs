@@ -42,6 +42,8 @@ pub struct OpenOptions {
     pub write_ahead_log: bool,
     /// `fsync-metadata`: survive a power failure.
     pub sync: bool,
+    /// Besides, a change is on the disk when its commit returns, and not only some time later.
+    pub sync_commits: bool,
     /// Longest wait for other processes; Nix waits for ever.
     pub busy_deadline: Option<Duration>,
     /// `gc-reserved-space`, in bytes: a file that is deleted to make room for deleting.
@@ -61,6 +63,7 @@ impl Default for OpenOptions {
             realisations: false,
             write_ahead_log: true,
             sync: true,
+            sync_commits: false,
             busy_deadline: None,
             reserved_space: 8 << 20,
             readers: 8,
@@ -114,7 +117,7 @@ impl Opener {
         let common = OpenFlags::SQLITE_OPEN_NO_MUTEX;
         if self.options.read_only {
             let flags = common | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-            return Connection::open_with_flags(immutable_uri(&self.path), flags);
+            return Connection::open_with_flags(uri(&self.path, "immutable=1"), flags);
         }
         let create = match purpose {
             Purpose::Create => OpenFlags::SQLITE_OPEN_CREATE,
@@ -136,7 +139,12 @@ impl Opener {
         if self.options.read_only {
             return Ok(connection);
         }
-        connection.pragma_update(None, "synchronous", if self.options.sync { "normal" } else { "off" })?;
+        let synchronous = match (self.options.sync, self.options.sync_commits) {
+            (true, true) => "full",
+            (true, false) => "normal",
+            (false, _) => "off",
+        };
+        connection.pragma_update(None, "synchronous", synchronous)?;
         let mode = if self.options.write_ahead_log { "wal" } else { "truncate" };
         let old: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
         if old != mode {
@@ -193,15 +201,18 @@ impl Opener {
     pub(crate) fn sqlite_error(&self, doing: &'static str, error: rusqlite::Error) -> Error {
         let path = self.path.clone();
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Error::Corrupt { path, detail: error.to_string() }
-            }
+            _ if is_corruption(&error) => Error::Corrupt { path, detail: error.to_string() },
             Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed) => {
                 Error::Busy { path, waited: self.options.busy_deadline.unwrap_or_default() }
             }
             _ => Error::Sqlite { doing, path, error },
         }
     }
+}
+
+/// Whether the file is damaged.
+pub(crate) fn is_corruption(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 /// Whether another process was in the way, so that the same again may succeed.
@@ -257,8 +268,8 @@ impl Wait {
     }
 }
 
-/// The URI by which SQLite opens the file without locks and without a log.
-fn immutable_uri(path: &Path) -> String {
+/// The URI of a file with parameters for SQLite: `immutable=1` is without locks and without a log.
+pub(crate) fn uri(path: &Path, parameters: &str) -> String {
     use std::os::unix::ffi::OsStrExt;
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_bytes() {
@@ -267,7 +278,8 @@ fn immutable_uri(path: &Path) -> String {
             _ => uri.push_str(&format!("%{byte:02x}")),
         }
     }
-    uri.push_str("?immutable=1");
+    uri.push('?');
+    uri.push_str(parameters);
     uri
 }
 
@@ -277,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_uri_keeps_every_byte_of_the_path() {
-        assert_eq!(immutable_uri(Path::new("/a b/c?d#e%")), "file:/a%20b/c%3fd%23e%25?immutable=1");
+        assert_eq!(uri(Path::new("/a b/c?d#e%"), "immutable=1"), "file:/a%20b/c%3fd%23e%25?immutable=1");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use kiln_store_path::StoreDir;
@@ -11,6 +12,7 @@ use rusqlite::Connection;
 use crate::big_lock::BigLock;
 use crate::connection::{Notice, OpenOptions, Opener, Purpose};
 use crate::error::{Error, Result, SCHEMA_VERSION};
+use crate::latencies::Latencies;
 use crate::read::ReadConnection;
 use crate::reader_pool::{Reader, ReaderPool};
 use crate::schema::{self, SchemaFile, Version};
@@ -23,6 +25,7 @@ pub struct Database {
     // The writer goes first: what waits is still committed under the lock.
     writer: Option<Writer>,
     readers: ReaderPool,
+    latencies: Arc<Latencies>,
     directory: PathBuf,
     options: OpenOptions,
     _lock: Option<BigLock>,
@@ -53,7 +56,9 @@ impl Database {
         };
         let connection = open_current(&opener, directory, lock.as_ref())?;
         let has_realisations = check_tables(&opener, &connection)?;
-        let readers = ReaderPool::new(opener.clone(), store_dir.clone(), has_realisations);
+        let latencies = Arc::new(Latencies::default());
+        let readers =
+            ReaderPool::new(opener.clone(), store_dir.clone(), has_realisations, Arc::clone(&latencies));
         let writer = if options.read_only {
             None
         } else {
@@ -61,7 +66,7 @@ impl Database {
             let connection = Mutex::new(connection);
             Some(Writer::start(WriterState { connection, opener, store_dir, has_realisations })?)
         };
-        Ok(Self { writer, readers, directory: directory.to_owned(), options, _lock: lock })
+        Ok(Self { writer, readers, latencies, directory: directory.to_owned(), options, _lock: lock })
     }
 
     /// Borrows a connection for reading; waits if as many are in use as the options allow.
@@ -81,6 +86,11 @@ impl Database {
         Run: FnMut(&WriteTransaction<'_>) -> Result<T> + Send + 'static,
         Done: FnOnce(Result<T>) + Send + 'static,
     {
+        let (begin, latencies) = (Instant::now(), Arc::clone(&self.latencies));
+        let done = move |result| {
+            latencies.writes.observe(begin.elapsed());
+            done(result);
+        };
         match &self.writer {
             Some(writer) => writer.submit(run, done),
             None => done(Err(Error::ReadOnly)),
@@ -96,13 +106,16 @@ impl Database {
         T: Send + 'static,
         Run: FnMut(&WriteTransaction<'_>) -> Result<T> + Send + 'static,
     {
+        let begin = Instant::now();
         let (sender, receiver) = bounded(1);
         let Some(writer) = &self.writer else { return Err(Error::ReadOnly) };
         writer.submit_and_help(run, move |result| {
             // Nobody waits any more only if the waiting thread is gone.
             let _ = sender.send(result);
         });
-        receiver.recv().unwrap_or(Err(Error::Closed))
+        let result = receiver.recv().unwrap_or(Err(Error::Closed));
+        self.latencies.writes.observe(begin.elapsed());
+        result
     }
 
     /// Makes a set of paths valid in one transaction and waits for it; see [`WriteTransaction::register`].
@@ -132,15 +145,46 @@ impl Database {
         reserved::release(&self.directory).map_err(|error| Error::Io { doing: "deleting", path, error })
     }
 
+    /// Returns when all that is committed would survive a loss of power, which otherwise is so only some time later. Does
+    /// nothing if the options say that the database need not survive one.
+    ///
+    /// # Errors
+    /// The disk reports an error.
+    pub fn sync(&self) -> Result<()> {
+        if self.options.sync_commits {
+            Ok(())
+        } else {
+            sync_log(&self.directory.join("db.sqlite"), &self.options)
+        }
+    }
+
     /// A number that changes when another process has changed the database, for caches of what was read from it. Does
     /// not wait for transactions: `None` if it cannot be told right now, or the database has no write-ahead log.
     pub fn foreign_version(&self) -> Option<i64> {
         self.writer.as_ref().and_then(Writer::foreign_version)
     }
 
+    /// How long it has taken to read and to write.
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
     /// Whether changes are refused.
     pub fn is_read_only(&self) -> bool {
         self.options.read_only
+    }
+}
+
+/// Brings the write-ahead log of a database to the disk, if it is to be there.
+fn sync_log(database: &Path, options: &OpenOptions) -> Result<()> {
+    let path = database.with_extension("sqlite-wal");
+    if !options.sync || options.read_only || !options.write_ahead_log {
+        return Ok(());
+    }
+    match fs::File::open(&path).and_then(|log| log.sync_data()) {
+        // What is in no log is in the database, and was brought to the disk on the way there.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(|error| Error::Io { doing: "syncing", path, error }),
     }
 }
 
@@ -164,6 +208,8 @@ fn open_current(opener: &Opener, directory: &Path, lock: Option<&BigLock>) -> Re
             })?;
             // A database without its schema file may be an old one; it must not be declared current.
             check_tables(opener, &connection)?;
+            // Nor one whose tables a loss of power could still undo.
+            sync_log(&opener.path, &opener.options)?;
             schema.write_current()?;
             Ok(connection)
         }
@@ -180,6 +226,7 @@ fn upgrade(opener: &Opener, schema: &SchemaFile, lock: &BigLock) -> Result<Conne
     if let Version::Old(from) = schema.read()? {
         on_notice(&Notice::Migrating { from, to: SCHEMA_VERSION });
         opener.retry("upgrading the store's schema", || schema::migrate(&connection, from))?;
+        sync_log(&opener.path, &opener.options)?;
         schema.write_current()?;
     }
     lock.make_shared()?;

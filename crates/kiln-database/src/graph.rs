@@ -180,6 +180,14 @@ impl Graph {
         })
     }
 
+    /// Adds outputs of derivations that are known by other ways than the database's table of outputs.
+    pub fn add_outputs(&mut self, more: Vec<(Node, Node)>) {
+        let known =
+            self.nodes().flat_map(|node| self.outputs(node).iter().map(move |output| (node, *output)));
+        let all: Vec<(Node, Node)> = known.chain(more).collect();
+        self.outputs = Edges::new(self.paths.len(), &all, false);
+    }
+
     /// How many valid paths there are.
     pub fn len(&self) -> usize {
         self.paths.len()

@@ -232,6 +232,14 @@ impl ReadConnection {
         Ok(Some(realisation))
     }
 
+    /// The valid derivations that have no outputs whose paths are known before they are built.
+    pub fn derivations_without_known_outputs(&self) -> Result<Vec<StorePath>> {
+        let sql = "select path from ValidPaths v where path like '%.drv' \
+                   and not exists (select 1 from DerivationOutputs where drv = v.id)";
+        let rows = self.rows("querying derivations", sql, [], |row| row.get::<_, String>(0))?;
+        rows.iter().map(|path| decode_path(&self.store_dir, "ValidPaths.path", path)).collect()
+    }
+
     /// Runs several queries on one state of the store.
     pub fn snapshot<T>(&self, run: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         self.opener.retry("starting to read", || self.connection.execute_batch("begin"))?;

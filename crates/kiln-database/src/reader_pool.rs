@@ -1,12 +1,14 @@
 //! Connections for reading, kept between uses.
 
 use std::ops::Deref;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use kiln_store_path::StoreDir;
 
 use crate::connection::{Opener, Purpose};
 use crate::error::Result;
+use crate::latencies::Latencies;
 use crate::read::ReadConnection;
 
 /// At most as many connections as threads may read at once; they are opened when first needed.
@@ -14,6 +16,7 @@ pub(crate) struct ReaderPool {
     opener: Opener,
     store_dir: StoreDir,
     has_realisations: bool,
+    latencies: Arc<Latencies>,
     state: Mutex<State>,
     returned: Condvar,
 }
@@ -25,13 +28,26 @@ struct State {
 }
 
 impl ReaderPool {
-    pub(crate) fn new(opener: Opener, store_dir: StoreDir, has_realisations: bool) -> Self {
+    pub(crate) fn new(
+        opener: Opener,
+        store_dir: StoreDir,
+        has_realisations: bool,
+        latencies: Arc<Latencies>,
+    ) -> Self {
         let state = State { idle: Vec::new(), unopened: opener.options.readers.max(1) };
-        Self { opener, store_dir, has_realisations, state: Mutex::new(state), returned: Condvar::new() }
+        Self {
+            opener,
+            store_dir,
+            has_realisations,
+            latencies,
+            state: Mutex::new(state),
+            returned: Condvar::new(),
+        }
     }
 
     /// Takes a connection, waiting for one to be given back if all are in use.
     pub(crate) fn take(&self) -> Result<Reader<'_>> {
+        let begin = Instant::now();
         let mut state = self.lock();
         let connection = loop {
             if let Some(connection) = state.idle.pop() {
@@ -47,7 +63,7 @@ impl ReaderPool {
             }
             state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
-        Ok(Reader { pool: self, connection: Some(connection) })
+        Ok(Reader { pool: self, begin, connection: Some(connection) })
     }
 
     fn open(&self) -> Result<ReadConnection> {
@@ -65,6 +81,8 @@ impl ReaderPool {
 /// A connection on loan; it goes back when dropped.
 pub struct Reader<'a> {
     pool: &'a ReaderPool,
+    /// When it was asked for.
+    begin: Instant,
     /// `None` only while being dropped.
     connection: Option<ReadConnection>,
 }
@@ -85,6 +103,7 @@ impl Drop for Reader<'_> {
         if let Some(connection) = self.connection.take() {
             self.pool.lock().idle.push(connection);
             self.pool.returned.notify_one();
+            self.pool.latencies.reads.observe(self.begin.elapsed());
         }
     }
 }

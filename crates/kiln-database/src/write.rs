@@ -221,7 +221,8 @@ impl WriteTransaction<'_> {
                 new: new_path,
             }),
             Some((id, _, old)) => {
-                let all = encode_signatures(&union(old.as_deref(), &realisation.signatures));
+                let all =
+                    encode_signatures(&union(old.as_deref(), &realisation.signatures)).unwrap_or_default();
                 self.sql("updating a realisation", || {
                     self.connection
                         .prepare_cached("update Realisations set signatures = ?2 where id = ?1")?
@@ -231,7 +232,8 @@ impl WriteTransaction<'_> {
             }
             None => {
                 let path_id = self.id_of(&realisation.output_path)?;
-                let signatures = encode_signatures(&realisation.signatures);
+                // Unlike those of paths: Nix does not expect a null here.
+                let signatures = encode_signatures(&realisation.signatures).unwrap_or_default();
                 self.sql("registering a realisation", || {
                     self.connection
                         .prepare_cached(

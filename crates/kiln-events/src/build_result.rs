@@ -146,6 +146,8 @@ pub struct BuildResult {
     pub cpu_user: Option<u64>,
     /// System time of all the builder's processes in µs, if known.
     pub cpu_system: Option<u64>,
+    /// The most memory that all processes of the builder had at a time, in bytes, where it is known. Kiln's own.
+    pub memory_peak: Option<u64>,
     /// Full store path of each output that was realised, by output name.
     pub built_outputs: BTreeMap<String, String>,
     /// What the builder was kept apart by, in words, if it ran here.
@@ -167,6 +169,7 @@ impl BuildResult {
             stop_time: 0,
             cpu_user: None,
             cpu_system: None,
+            memory_peak: None,
             built_outputs: BTreeMap::new(),
             isolation: None,
             log_tail: Vec::new(),

@@ -175,7 +175,8 @@ impl BuilderActivities {
         }
     }
 
-    fn apply(&mut self, record: BuilderRecord) {
+    /// Lets a record take what effect it may have.
+    pub fn apply(&mut self, record: BuilderRecord) {
         match record {
             BuilderRecord::SetPhase(phase) => {
                 self.sender.emit(Event::Result { id: self.build, result: ActivityResult::SetPhase(phase) });

@@ -42,5 +42,5 @@ pub use log_lines::{CUT_MARK, LogLines, MAX_LINE_LENGTH};
 pub use log_tail::LogTail;
 pub use sender::{ActivityGuard, EventSender};
 pub use sink::{CollectingSink, EventSink, Fanout, NullSink};
-pub use terminal_text::{Colours, safe_line, safe_text};
+pub use terminal_text::{Colours, quoted, safe_line, safe_text};
 pub use text::Text;

@@ -12,13 +12,20 @@ pub const CUT_MARK: &[u8] = b" [line cut]";
 ///
 /// A line ends at `\n`. `\r` moves back to the start of the line, and what follows overwrites what is there byte by byte
 /// (progress meters): a shorter text leaves the end of the longer one, as on a terminal and as in Nix. A line keeps at
-/// most [`MAX_LINE_LENGTH`] bytes, so memory is bounded whatever comes.
-#[derive(Debug, Default)]
+/// most [`MAX_LINE_LENGTH`] bytes, or what else it is told to, so memory is bounded whatever comes.
+#[derive(Debug)]
 pub struct LogLines {
     line: Vec<u8>,
     column: usize,
+    max_length: usize,
     /// Bytes of this line were dropped.
     cut: bool,
+}
+
+impl Default for LogLines {
+    fn default() -> LogLines {
+        LogLines::with_max_length(MAX_LINE_LENGTH)
+    }
 }
 
 impl LogLines {
@@ -26,6 +33,12 @@ impl LogLines {
     #[must_use]
     pub fn new() -> LogLines {
         LogLines::default()
+    }
+
+    /// The same for lines of at most `max_length` bytes.
+    #[must_use]
+    pub fn with_max_length(max_length: usize) -> LogLines {
+        LogLines { line: Vec::new(), column: 0, max_length, cut: false }
     }
 
     /// Takes the next bytes, and calls `take` for each line that they complete, without its `\n`.
@@ -52,7 +65,7 @@ impl LogLines {
 
     /// Puts text at the current column, over what is there.
     fn write(&mut self, text: &[u8]) {
-        let kept = text.len().min(MAX_LINE_LENGTH.saturating_sub(self.column));
+        let kept = text.len().min(self.max_length.saturating_sub(self.column));
         self.cut |= kept < text.len();
         let overwritten = kept.min(self.line.len().saturating_sub(self.column));
         let (over, beyond) = text.get(..kept).unwrap_or_default().split_at(overwritten);
@@ -145,6 +158,14 @@ mod tests {
         assert_eq!(seen[0].len(), MAX_LINE_LENGTH + CUT_MARK.len());
         assert!(seen[0].starts_with(b"endxxx") && seen[0].ends_with(CUT_MARK));
         assert_eq!(seen[1], b"next");
+    }
+
+    #[test]
+    fn a_line_may_be_longer_or_shorter() {
+        let mut splitter = LogLines::with_max_length(3);
+        let mut seen = Vec::new();
+        splitter.push(b"abc\nabcd\n", |line| seen.push(line.to_vec()));
+        assert_eq!(seen, [&b"abc"[..], &[b"abc", CUT_MARK].concat()]);
     }
 
     proptest! {

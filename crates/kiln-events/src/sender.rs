@@ -39,6 +39,12 @@ impl EventSender {
         EventSender::new(Arc::new(NullSink))
     }
 
+    /// A sender to another sink, whose activities have names of the same sequence: no two of both have the same one.
+    #[must_use]
+    pub fn with_sink(&self, sink: Arc<dyn EventSink>) -> EventSender {
+        EventSender { sink, next_id: Arc::clone(&self.next_id) }
+    }
+
     /// Sends an event as it is; for relays of somebody else's events.
     pub fn emit(&self, event: Event) {
         self.sink.emit(event);
@@ -198,6 +204,7 @@ mod tests {
         let clone = sender.clone();
         assert!(!sender.fresh_id().is_none());
         assert_ne!(sender.fresh_id(), clone.fresh_id());
+        assert_ne!(sender.fresh_id(), sender.with_sink(Arc::new(NullSink)).fresh_id());
         assert_eq!(EventSender::with_first_id(Arc::new(NullSink), 0).fresh_id(), ActivityId(1));
     }
 }

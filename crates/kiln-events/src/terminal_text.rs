@@ -57,6 +57,17 @@ pub fn safe_line(line: &[u8], colours: Colours) -> String {
     safe
 }
 
+/// Bytes from outside for a message: one line, safe to show, and of at most some 1024 bytes.
+#[must_use]
+pub fn quoted(bytes: &[u8]) -> String {
+    const LONGEST: usize = 1024;
+    let (shown, mark) = match bytes.get(..LONGEST) {
+        Some(start) if bytes.len() > LONGEST => (start, "…"),
+        _ => (bytes, ""),
+    };
+    safe_line(shown, Colours::Strip) + mark
+}
+
 /// Several lines, each made safe as by [`safe_line`].
 #[must_use]
 pub fn safe_text(text: &[u8], colours: Colours) -> String {
@@ -124,6 +135,13 @@ mod tests {
 
     fn strip(line: &[u8]) -> String {
         safe_line(line, Colours::Strip)
+    }
+
+    #[test]
+    fn quoted_is_one_bounded_line() {
+        assert_eq!(quoted(b"a\n\x1b[31mb\xff"), "ab\u{fffd}");
+        let long = quoted(&[b'x'; 5000]);
+        assert!(long.ends_with("x…") && long.len() < 1100, "{long}");
     }
 
     #[test]

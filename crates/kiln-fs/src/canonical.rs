@@ -21,6 +21,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Time of modification of everything in a store, in seconds since 1970.
 pub const CANONICAL_TIME: i64 = 1;
@@ -75,15 +76,17 @@ pub enum HardLinks {
 struct Linked {
     found: u64,
     links: u64,
+    /// The least of those where it was seen.
     path: PathBuf,
 }
 
-/// Makes trees canonical. One value is used for all outputs of a build, as they may have hard links in common.
+/// Makes trees canonical. One value is used for all outputs of a build, as they may have hard links in common; or one that
+/// [shares](Self::share) its links with the others' for each, to do them at the same time.
 #[derive(Debug)]
 pub struct Canonicaliser {
     rules: Rules,
     hard_links: HardLinks,
-    linked: HashMap<Identity, Linked>,
+    linked: Arc<Mutex<HashMap<Identity, Linked>>>,
 }
 
 /// What can be said of each file for itself.
@@ -104,8 +107,15 @@ impl Canonicaliser {
                 ownership,
                 ignored_attributes: IGNORED_ATTRIBUTES.iter().map(|name| name.as_bytes().to_vec()).collect(),
             },
-            linked: HashMap::new(),
+            linked: Arc::default(),
         }
+    }
+
+    /// Another one for trees of the same build, which may be made canonical on another thread meanwhile.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        let (rules, hard_links, linked) = (self.rules.clone(), self.hard_links, Arc::clone(&self.linked));
+        Self { rules, hard_links, linked }
     }
 
     /// Says what is done with files that have several hard links.
@@ -131,15 +141,18 @@ impl Canonicaliser {
         walk(&Place::new(directory.as_fd(), name.as_c_str(), path), &mut MetadataOnly(self))
     }
 
-    /// Says that all trees have come.
+    /// Says that all trees have come, those of all who share the links.
     ///
     /// # Errors
     /// If hard links are refused, and a file has links elsewhere.
-    pub fn finish(self) -> Result<()> {
-        let outside = self.linked.into_values().filter(|linked| linked.found < linked.links);
-        match outside.min_by(|a, b| a.path.cmp(&b.path)) {
+    pub fn finish(&self) -> Result<()> {
+        let seen = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let outside = seen.values().filter(|linked| linked.found < linked.links);
+        match outside.min_by_key(|linked| &linked.path) {
             None => Ok(()),
-            Some(Linked { found, links, path }) => Err(Error::LinkedOutside { path, found, links }),
+            Some(Linked { found, links, path }) => {
+                Err(Error::LinkedOutside { path: path.clone(), found: *found, links: *links })
+            }
         }
     }
 
@@ -192,16 +205,19 @@ impl Canonicaliser {
         Ok(target)
     }
 
-    /// Counts the links of a file that has several. One seen before has been made canonical.
+    /// Counts the links of a file that has several. One seen before has been made canonical, or is right now: what is said
+    /// of it in an archive stays the same meanwhile.
     fn seen_before(&mut self, place: &Place<'_>, status: &Status) -> Result<bool> {
-        if let Some(linked) = self.linked.get_mut(&status.identity) {
+        let mut seen = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(linked) = seen.get_mut(&status.identity) {
             linked.found += 1;
             linked.links = linked.links.max(status.links);
+            // Not by which thread was first.
+            linked.path = std::mem::take(&mut linked.path).min(place.path());
             return Ok(true);
         }
         self.rules.check_owner(place, status)?;
-        let linked = Linked { found: 1, links: status.links, path: place.path() };
-        self.linked.insert(status.identity, linked);
+        seen.insert(status.identity, Linked { found: 1, links: status.links, path: place.path() });
         Ok(false)
     }
 }

@@ -1,6 +1,7 @@
 //! An open directory: where everything that happens in it is reached through.
 
 use crate::component::Component;
+use crate::entries::for_each_entry;
 use crate::error::{During as _, Result};
 use crate::status::Status;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
@@ -111,6 +112,29 @@ impl Directory {
     /// If the system doesn't say.
     pub fn own_status(&self) -> Result<Status> {
         Status::of(self.as_fd()).during("look at", || &self.path)
+    }
+
+    /// Whether this directory is what has a name in another one: somebody may have deleted or renamed it since it was opened.
+    ///
+    /// # Errors
+    /// If the system doesn't say.
+    pub fn is_at(&self, parent: &Self, name: &Component) -> Result<bool> {
+        let found = parent.status(name)?.map(|status| status.identity);
+        Ok(found == Some(self.own_status()?.identity))
+    }
+
+    /// The names in this directory, in the file system's order.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn names(&self) -> Result<Vec<Component>> {
+        let path = || &self.path;
+        let again = rustix::fs::openat(&self.fd, c".", OPEN_DIRECTORY, Mode::empty());
+        let again = again.during("open directory", path)?;
+        let mut names = Vec::new();
+        for_each_entry(again.as_fd(), |name, _| names.extend(Component::new(name.to_bytes()).ok()))
+            .during("read directory", path)?;
+        Ok(names)
     }
 
     /// Makes the directory `name` with the permissions `mode` (less the umask) and opens it.

@@ -118,7 +118,7 @@ impl Dumper<'_> {
             missing = missing.checked_sub(length as u64).ok_or_else(|| Error::Changed(place.path()))?;
             encoded(place, self.encoder.contents(length as u64))?;
             if let Some(hasher) = &mut hasher {
-                hasher.hasher.update(self.chunk.get(start..).unwrap_or_default());
+                hasher.update(self.chunk.get(start..).unwrap_or_default());
             }
             // A read that had room for more has come to the end of the file.
             if missing == 0 && self.chunk.len() < self.chunk.capacity() {
@@ -145,7 +145,7 @@ impl Dumper<'_> {
         self.chunk.extend_from_slice(contents);
         encoded(place, self.encoder.contents(contents.len() as u64))?;
         if let Some(hasher) = &mut hasher {
-            hasher.hasher.update(contents);
+            hasher.update(contents);
         }
         self.end_file(place, hasher, status.size)
     }
@@ -208,9 +208,7 @@ impl Visitor for Dumper<'_> {
     fn symlink(&mut self, place: &Place<'_>) -> Result<()> {
         let target = match &mut self.canonicaliser {
             Some(canonicaliser) => canonicaliser.symlink(place)?,
-            None => rustix::fs::readlinkat(place.directory, place.name, Vec::new())
-                .during("read symlink", || place.path())?
-                .into_bytes(),
+            None => place.read_link()?,
         };
         self.make_room()?;
         encoded(place, self.encoder.symlink(&mut self.chunk, &target))?;
@@ -246,7 +244,11 @@ impl FileHasher {
         Self { hasher, after }
     }
 
-    fn of_symlink(target: &[u8]) -> Self {
+    pub(crate) fn update(&mut self, contents: &[u8]) {
+        self.hasher.update(contents);
+    }
+
+    pub(crate) fn of_symlink(target: &[u8]) -> Self {
         let mut archive = Vec::new();
         let mut hasher = Sha256Hasher::new();
         // A target that can't be archived has been refused before.

@@ -4,17 +4,30 @@
 //! the executable bit never share. A file becomes a link to the entry of its hash; if there is none, the file itself becomes
 //! the entry.
 
+mod compare;
+mod entries;
+mod optimise;
+
+pub use entries::{EntryCheck, RemovedLinks};
+pub use optimise::PooledFiles;
+
+use self::compare::same_contents;
 use crate::canonical::canonical_times;
 use crate::component::Component;
 use crate::directory::{Directory, OPEN_DIRECTORY, scratch_name};
 use crate::dump::FileHash;
 use crate::error::{During as _, Error, Result};
-use crate::status::{Kind, Status};
+use crate::status::{Identity, Kind, Status};
+use crate::walk::Place;
+use kiln_hash::Sha256;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+/// How often a file is tried to be linked while others remove what is needed for it.
+const ATTEMPTS: u32 = 5;
 
 /// The pool's name in the store directory.
 const NAME: &CStr = c".links";
@@ -30,11 +43,31 @@ pub struct Linked {
     pub suspicious: Vec<PathBuf>,
 }
 
+/// A file or link that may become a link to an entry.
+struct Linkable<'a> {
+    parent: BorrowedFd<'a>,
+    name: &'a CStr,
+    /// Whether the parent is a directory of a store path, which nobody may write, and not the store's.
+    in_tree: bool,
+    status: Status,
+}
+
+/// What became of an attempt to replace a file.
+enum Replaced {
+    Yes,
+    /// The file system allows no more links to the entry.
+    TooManyLinks,
+    /// The entry, or the new link to it, was removed meanwhile.
+    Vanished,
+}
+
 /// The pool of a store.
 #[derive(Debug)]
 pub struct LinkPool {
     store: Directory,
     links: OwnedFd,
+    /// What a file is replaced by is brought to the disk first.
+    syncs: bool,
 }
 
 impl LinkPool {
@@ -50,7 +83,14 @@ impl LinkPool {
         }
         let links =
             rustix::fs::openat(store, NAME, OPEN_DIRECTORY, Mode::empty()).during("open directory", path)?;
-        Ok(Self { store: store.try_clone()?, links })
+        Ok(Self { store: store.try_clone()?, links, syncs: false })
+    }
+
+    /// Whether an entry is brought to the disk before a file is replaced by it: the file may be there for long, and its contents
+    /// must not be lost in a loss of power for those of a newer one, which are the same but are not on the disk yet.
+    #[must_use]
+    pub fn syncing(self, syncs: bool) -> Self {
+        Self { syncs, ..self }
     }
 
     /// Links the files of the tree `name` in the store to the pool. `files` are their hashes, as
@@ -87,30 +127,53 @@ impl LinkPool {
             Kind::Regular | Kind::Symlink => {}
             Kind::Directory | Kind::Other(_) => return Err(Error::Changed(path())),
         }
-        let entry = Component::new(file.hash.nix32())?;
-        let Some(existing) = self.entry(parent, &file_name, &entry, &status, &path)? else { return Ok(()) };
-        if existing.identity == status.identity {
-            return Ok(());
+        let place = Linkable { parent, name: file_name.as_c_str(), in_tree, status };
+        self.link(&place, &file.hash, linked, &path).map(drop)
+    }
+
+    /// Makes a file a link to the entry of its hash. What others remove meanwhile is made again. Returns which file
+    /// the entry is, if there is one now.
+    fn link(
+        &self,
+        file: &Linkable<'_>,
+        hash: &Sha256,
+        linked: &mut Linked,
+        path: &dyn Fn() -> PathBuf,
+    ) -> Result<Option<Identity>> {
+        let entry = Component::new(hash.nix32())?;
+        for _ in 0..ATTEMPTS {
+            let Some(existing) = self.entry(file, &entry, path)? else { return Ok(None) };
+            if existing.identity == file.status.identity {
+                return Ok(Some(existing.identity));
+            }
+            match self.replace(file, &entry).during("replace by a hard link", path)? {
+                Replaced::Yes => {
+                    linked.files += 1;
+                    linked.bytes += file.status.size;
+                    return Ok(Some(existing.identity));
+                }
+                Replaced::TooManyLinks => return Ok(None),
+                Replaced::Vanished => {}
+            }
         }
-        if self.replace(parent, &file_name, &entry, in_tree).during("replace by a hard link", path)? {
-            linked.files += 1;
-            linked.bytes += status.size;
-        }
-        Ok(())
+        Ok(None)
     }
 
     /// The pool's entry; nothing if the file could not be made one because the pool's directory is full.
     fn entry(
         &self,
-        parent: BorrowedFd<'_>,
-        file: &Component,
+        file: &Linkable<'_>,
         entry: &Component,
-        status: &Status,
         path: &dyn Fn() -> PathBuf,
     ) -> Result<Option<Status>> {
         loop {
             match Status::at(self.links.as_fd(), entry.as_c_str()) {
-                Ok(existing) if existing.size == status.size => return Ok(Some(existing)),
+                Ok(existing)
+                    if existing.identity == file.status.identity
+                        || self.is_good(&existing, entry, file)? =>
+                {
+                    return Ok(Some(existing));
+                }
                 Ok(_) => {
                     // Somebody has damaged it: what links to it stays as it is, but nothing new does.
                     match rustix::fs::unlinkat(&self.links, entry.as_c_str(), AtFlags::empty()) {
@@ -121,9 +184,9 @@ impl LinkPool {
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(error).during("look at the pool entry of", path),
             }
-            match rustix::fs::linkat(parent, file.as_c_str(), &self.links, entry.as_c_str(), AtFlags::empty())
-            {
-                Ok(()) => return Ok(Some(*status)),
+            let flags = AtFlags::empty();
+            match rustix::fs::linkat(file.parent, file.name, &self.links, entry.as_c_str(), flags) {
+                Ok(()) => return Ok(Some(file.status)),
                 // Another process was faster.
                 Err(Errno::EXIST) => {}
                 Err(Errno::NOSPC | Errno::MLINK) => return Ok(None),
@@ -132,42 +195,61 @@ impl LinkPool {
         }
     }
 
-    /// Puts a link to the entry in place of the file; false if the entry has as many links as it can have.
-    fn replace(
-        &self,
-        parent: BorrowedFd<'_>,
-        file: &Component,
-        entry: &Component,
-        in_tree: bool,
-    ) -> Result<bool, std::io::Error> {
+    /// Whether an entry is the same as a file that has its hash. What was written to one of the paths that share it, or went
+    /// bad on the disk, must not get into others.
+    fn is_good(&self, existing: &Status, entry: &Component, file: &Linkable<'_>) -> Result<bool> {
+        let is_alike = |a: &Status, b: &Status| {
+            (a.kind, a.size, a.permissions & 0o777) == (b.kind, b.size, b.permissions & 0o777)
+        };
+        Ok(is_alike(existing, &file.status)
+            && same_contents(
+                &Place::new(self.links.as_fd(), entry.as_c_str(), b".links"),
+                &Place::new(file.parent, file.name, b""),
+                existing.kind,
+            )?)
+    }
+
+    /// Puts a link to the entry in place of the file.
+    fn replace(&self, file: &Linkable<'_>, entry: &Component) -> Result<Replaced, std::io::Error> {
+        if self.syncs && file.status.kind == Kind::Regular {
+            match self.sync_entry(entry) {
+                Err(Errno::NOENT) => return Ok(Replaced::Vanished),
+                synced => synced?,
+            }
+        }
         let scratch = scratch_name()?;
-        match rustix::fs::linkat(
-            &self.links,
-            entry.as_c_str(),
-            &self.store,
-            scratch.as_c_str(),
-            AtFlags::empty(),
-        ) {
+        let (from, to) = (entry.as_c_str(), scratch.as_c_str());
+        match rustix::fs::linkat(&self.links, from, &self.store, to, AtFlags::empty()) {
             Ok(()) => {}
-            Err(Errno::MLINK) => return Ok(false),
+            Err(Errno::MLINK) => return Ok(Replaced::TooManyLinks),
+            // A collection has removed the entry, which nothing was linked to.
+            Err(Errno::NOENT) => return Ok(Replaced::Vanished),
             Err(error) => return Err(error.into()),
         }
-        let before = Status::of(parent)?;
+        let before = Status::of(file.parent)?;
         let mut result = Ok(());
-        if in_tree {
-            result = rustix::fs::fchmod(parent, Mode::from_raw_mode(before.permissions | 0o200));
+        if file.in_tree {
+            result = rustix::fs::fchmod(file.parent, Mode::from_raw_mode(before.permissions | 0o200));
         }
-        result = result
-            .and_then(|()| rustix::fs::renameat(&self.store, scratch.as_c_str(), parent, file.as_c_str()));
-        if result.is_err() {
-            let _ = rustix::fs::unlinkat(&self.store, scratch.as_c_str(), AtFlags::empty());
+        result = result.and_then(|()| rustix::fs::renameat(&self.store, to, file.parent, file.name));
+        // If somebody else has just linked the file, the system takes the renaming for done and leaves both names.
+        let _ = rustix::fs::unlinkat(&self.store, to, AtFlags::empty());
+        if file.in_tree {
+            let restored = rustix::fs::fchmod(file.parent, Mode::from_raw_mode(before.permissions))
+                .and(rustix::fs::futimens(file.parent, &canonical_times()));
+            result = result.and(restored);
         }
-        if in_tree {
-            result = result
-                .and(rustix::fs::fchmod(parent, Mode::from_raw_mode(before.permissions)))
-                .and(rustix::fs::futimens(parent, &canonical_times()));
+        match result {
+            Ok(()) => Ok(Replaced::Yes),
+            // A collection by real Nix takes the scratch link for garbage.
+            Err(Errno::NOENT) => Ok(Replaced::Vanished),
+            Err(error) => Err(error.into()),
         }
-        Ok(result.map(|()| true)?)
+    }
+
+    fn sync_entry(&self, entry: &Component) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::fsync(rustix::fs::openat(&self.links, entry.as_c_str(), flags, Mode::empty())?)
     }
 
     fn open_parent(&self, relative: &Path) -> Result<OwnedFd> {

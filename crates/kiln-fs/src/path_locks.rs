@@ -7,6 +7,7 @@
 use crate::component::Component;
 use crate::directory::Directory;
 use crate::error::{During as _, Result};
+use crate::fail_point::{FailPoint, fail_point};
 use crate::status::Status;
 use crate::trash::Trash;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -100,6 +101,7 @@ impl Drop for PathLocks {
                     Some(trash) => trash.put(&self.store, &name),
                     None => self.store.remove_file(&name),
                 };
+                fail_point(FailPoint::LockFileRemoved);
                 let _ = rustix::io::write(&lock, b"d");
             }
         }
@@ -124,6 +126,7 @@ fn take(store: &Directory, name: &Component, operation: FlockOperation) -> Resul
         }
         // Its former holder has deleted it if there is something in it.
         if Status::of(lock.as_fd()).during("look at lock file", path)?.size == 0 {
+            fail_point(FailPoint::PathLocked);
             return Ok(Some(lock));
         }
     }

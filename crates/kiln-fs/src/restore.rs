@@ -192,6 +192,18 @@ impl<'a> Restorer<'a> {
         Ok(())
     }
 
+    /// Has the file that is being made share the contents of another one, in place of events with contents; `false` if the
+    /// file system can't do that.
+    pub(crate) fn clone_contents(&mut self, source: BorrowedFd<'_>) -> Result<bool> {
+        use rustix::io::Errno;
+        let Some(file) = &self.file else { return Ok(false) };
+        match rustix::fs::ioctl_ficlone(file, source) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(error).during("clone the contents of", || self.node_path()),
+        }
+    }
+
     fn end_file(&mut self) -> Result<()> {
         if let Some(file) = self.file.take()
             && self.options.canonical

@@ -19,10 +19,18 @@ pub fn sync_tree(directory: &Directory, name: &Component) -> Result<()> {
     let mut sync = Sync { left: ONE_BY_ONE };
     walk(&Place::new(directory.as_fd(), name.as_c_str(), path), &mut sync)?;
     if sync.left == 0 {
-        rustix::fs::syncfs(directory).during("sync the file system of", || directory.path_of(name))
+        sync_file_system(directory)
     } else {
         rustix::fs::fsync(directory).during("sync", || directory.path())
     }
+}
+
+/// Returns when everything on the file system of a directory would survive a loss of power.
+///
+/// # Errors
+/// If the disk reports an error.
+pub fn sync_file_system(directory: &Directory) -> Result<()> {
+    rustix::fs::syncfs(directory).during("sync the file system of", || directory.path())
 }
 
 struct Sync {

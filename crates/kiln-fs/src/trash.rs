@@ -8,13 +8,19 @@ use crate::component::Component;
 use crate::delete::delete_tree;
 use crate::directory::Directory;
 use crate::error::{During as _, Error, Result};
+use crate::fail_point::{FailPoint, fail_point};
 use crate::rename::rename_new;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use std::num::NonZero;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, available_parallelism};
 
 /// Names that a directory of trash may have. They are no store paths; a collector, real Nix's too, deletes them.
 const PREFIX: &str = ".kiln-trash-";
+
+/// As many things are deleted faster on a thread of their own.
+const WORTH_A_THREAD: usize = 16;
 
 /// How many processes can have trash in the same directory; those beyond delete at once.
 const NAMES: u32 = 64;
@@ -31,9 +37,9 @@ pub struct Trash {
 
 /// The directory that things are moved to; it exists only while there are any.
 #[derive(Debug)]
-struct Bin {
-    name: Component,
-    directory: Directory,
+pub(crate) struct Bin {
+    pub(crate) name: Component,
+    pub(crate) directory: Directory,
     /// How many things have been put there.
     count: u64,
 }
@@ -43,6 +49,24 @@ impl Trash {
     #[must_use]
     pub fn new(parent: Directory) -> Self {
         Self { parent, bin: Mutex::new(None) }
+    }
+
+    /// Whether a name in a directory is one that trash has.
+    #[must_use]
+    pub fn is_name(name: &[u8]) -> bool {
+        name.starts_with(PREFIX.as_bytes())
+    }
+
+    /// Deletes what processes that were killed have left in `parent`; returns how many bins that were.
+    ///
+    /// # Errors
+    /// If something can't be deleted.
+    pub fn remove_leftovers(parent: &Directory) -> Result<usize> {
+        let mut removed = 0;
+        for number in 0..NAMES {
+            removed += usize::from(take_away(parent, &bin_name(number)?)? == Found::LeftOver);
+        }
+        Ok(removed)
     }
 
     /// Frees the name `name` in `directory`; what has it is deleted later. Where that isn't possible, it is deleted at once.
@@ -59,6 +83,24 @@ impl Trash {
         }
     }
 
+    /// Makes an empty directory in the trash, to be moved elsewhere before that is emptied: where it is, what it is called
+    /// there, and itself.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn create_directory(&self, permissions: u32) -> Result<(Directory, Component, Directory)> {
+        let mut guard = self.lock();
+        let bin = match guard.take() {
+            Some(bin) if bin.exists(&self.parent) => bin,
+            // A collector took it for what it is.
+            _ => Bin::create(&self.parent)?,
+        };
+        let bin = guard.insert(bin);
+        let name = bin.next_name()?;
+        let made = bin.directory.create_directory(&name, permissions)?;
+        Ok((bin.directory.try_clone()?, name, made))
+    }
+
     fn take_in(&self, directory: &Directory, name: &Component) -> Result<()> {
         let mut guard = self.lock();
         let bin = match guard.take() {
@@ -66,12 +108,13 @@ impl Trash {
             None => Bin::create(&self.parent)?,
         };
         let bin = guard.insert(bin);
-        bin.count += 1;
-        let moved = rename_new((directory, name), (&bin.directory, &Component::new(bin.count.to_string())?));
+        let place = bin.next_name()?;
+        let moved = rename_new((directory, name), (&bin.directory, &place));
         if moved.is_err() && !bin.exists(&self.parent) {
             // A collector took it for what it is.
             *guard = None;
         }
+        fail_point(FailPoint::TrashPut);
         moved
     }
 
@@ -86,8 +129,11 @@ impl Trash {
     /// # Errors
     /// The first of them, after everything has been tried.
     pub fn empty(&self) -> Result<()> {
-        let bin = self.lock().take();
-        bin.map_or(Ok(()), |bin| delete_tree(&self.parent, &bin.name).map(drop))
+        let Some(bin) = self.lock().take() else { return Ok(()) };
+        fail_point(FailPoint::TrashEmptied);
+        bin.delete_things();
+        // What could not be deleted is tried, and told, once more.
+        delete_tree(&self.parent, &bin.name).map(drop)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Bin>> {
@@ -105,17 +151,15 @@ impl Drop for Trash {
 
 impl Bin {
     /// Makes one under the first name that is free, and deletes those that nobody uses.
-    fn create(parent: &Directory) -> Result<Self> {
+    pub(crate) fn create(parent: &Directory) -> Result<Self> {
         let mut created = None;
         for number in 0..NAMES {
-            let name = Component::new(format!("{PREFIX}{number}"))?;
-            match parent.subdirectory(&name) {
-                Ok(left) if lock(&left)? => drop(delete_tree(parent, &name)?),
-                Ok(_in_use) => continue,
+            let name = bin_name(number)?;
+            match take_away(parent, &name)? {
+                Found::InUse => continue,
                 // Names are taken in their order: behind the first free one there is nothing but what was left.
-                Err(error) if error.is_not_found() && created.is_some() => break,
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
+                Found::Nothing if created.is_some() => break,
+                Found::LeftOver | Found::Nothing => {}
             }
             if created.is_none() {
                 created = Self::create_as(parent, name)?;
@@ -134,6 +178,7 @@ impl Bin {
             Err(error) if error.already_exists() || error.is_not_found() => return Ok(None),
             directory => directory?,
         };
+        fail_point(FailPoint::TrashMade);
         if !lock(&directory)? {
             return Ok(None);
         }
@@ -141,10 +186,56 @@ impl Bin {
         Ok(bin.exists(parent).then_some(bin))
     }
 
+    /// Deletes what is in it, much of it on several threads.
+    fn delete_things(&self) {
+        let Ok(names) = self.directory.names() else { return };
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        let threads = (names.len() / WORTH_A_THREAD).min(processors);
+        if threads < 2 {
+            return;
+        }
+        thread::scope(|scope| {
+            for share in names.chunks(names.len().div_ceil(threads)) {
+                scope.spawn(move || share.iter().for_each(|name| drop(delete_tree(&self.directory, name))));
+            }
+        });
+    }
+
+    /// A name that nothing in it has.
+    fn next_name(&mut self) -> Result<Component> {
+        self.count += 1;
+        Ok(Component::new(self.count.to_string())?)
+    }
+
     /// Whether it still has its name.
     fn exists(&self, parent: &Directory) -> bool {
-        let identity = self.directory.own_status().map(|status| status.identity).ok();
-        parent.status(&self.name).is_ok_and(|found| found.map(|status| status.identity) == identity)
+        self.directory.is_at(parent, &self.name).unwrap_or(false)
+    }
+}
+
+/// What had the name of a bin.
+#[derive(PartialEq, Eq)]
+enum Found {
+    Nothing,
+    InUse,
+    /// It is deleted now.
+    LeftOver,
+}
+
+fn bin_name(number: u32) -> Result<Component> {
+    Ok(Component::new(format!("{PREFIX}{number}"))?)
+}
+
+/// Deletes a bin that nobody uses.
+fn take_away(parent: &Directory, name: &Component) -> Result<Found> {
+    match parent.subdirectory(name) {
+        // Whoever used it may have deleted it before it was locked, and somebody else may have one of the same name by now.
+        Ok(left) if lock(&left)? && left.is_at(parent, name)? => {
+            delete_tree(parent, name).map(|_| Found::LeftOver)
+        }
+        Ok(_in_use) => Ok(Found::InUse),
+        Err(error) if error.is_not_found() => Ok(Found::Nothing),
+        Err(error) => Err(error),
     }
 }
 
@@ -199,6 +290,17 @@ mod tests {
     }
 
     #[test]
+    fn much_goes_away_too() {
+        let (_temporary, directory) = scratch();
+        let trash = Trash::new(directory.try_clone().unwrap());
+        for number in 0..WORTH_A_THREAD * 5 + 1 {
+            trash.put(&directory, &make(&directory, &number.to_string())).unwrap();
+        }
+        trash.empty().unwrap();
+        assert!(names(&directory).is_empty());
+    }
+
+    #[test]
     fn what_is_not_there_is_no_error() {
         let (_temporary, directory) = scratch();
         let trash = Trash::new(directory.try_clone().unwrap());
@@ -216,6 +318,8 @@ mod tests {
         first.put(&directory, &make(&directory, "a")).unwrap();
         assert_eq!(names(&directory), [".kiln-trash-0"], "nobody used the other one");
         second.put(&directory, &make(&directory, "b")).unwrap();
+        make(&directory, ".kiln-trash-7");
+        assert_eq!(Trash::remove_leftovers(&directory).unwrap(), 1);
         assert_eq!(names(&directory), [".kiln-trash-0", ".kiln-trash-1"]);
         first.empty().unwrap();
         assert_eq!(names(&directory), [".kiln-trash-1"]);

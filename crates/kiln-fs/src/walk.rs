@@ -49,6 +49,12 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// The target of a symbolic link.
+    pub(crate) fn read_link(&self) -> Result<Vec<u8>> {
+        let target = rustix::fs::readlinkat(self.directory, self.name, Vec::new());
+        Ok(target.during("read symlink", || self.path())?.into_bytes())
+    }
+
     /// Opens a symbolic link as a place.
     pub(crate) fn open_link(&self) -> Result<(OwnedFd, Status)> {
         let link = self.open(OPEN_PLACE).during("open", || self.path())?;

@@ -24,6 +24,8 @@ pub struct ListingWriter {
     json: String,
     /// Directories that are open.
     depth: usize,
+    /// The innermost directory has had no entry.
+    is_first: bool,
     complete: bool,
 }
 
@@ -37,7 +39,7 @@ impl ListingWriter {
     /// A writer at the start of an archive.
     #[must_use]
     pub fn new() -> Self {
-        Self { json: String::from(r#"{"root":"#), depth: 0, complete: false }
+        Self { json: String::from(r#"{"root":"#), depth: 0, is_first: false, complete: false }
     }
 
     /// Takes the next event of the archive.
@@ -49,9 +51,10 @@ impl ListingWriter {
             Event::Directory => {
                 self.json.push_str(r#"{"entries":{"#);
                 self.depth += 1;
+                self.is_first = true;
             }
             Event::Entry(name) => {
-                if !self.json.ends_with('{') {
+                if !std::mem::take(&mut self.is_first) {
                     self.json.push(',');
                 }
                 self.json.push_str(&string(name)?);
@@ -73,13 +76,19 @@ impl ListingWriter {
             Event::EndDirectory => {
                 self.json.push_str(r#"},"type":"directory"}"#);
                 self.depth = self.depth.saturating_sub(1);
+                self.is_first = false;
                 self.complete = self.depth == 0;
             }
         }
         Ok(())
     }
 
-    /// The listing.
+    /// What has been written since this was called last, for a listing that is not to be kept as a whole.
+    pub fn take(&mut self) -> String {
+        std::mem::take(&mut self.json)
+    }
+
+    /// The listing, or what of it has not been [taken](Self::take).
     ///
     /// # Errors
     /// [`ListingError::Incomplete`] if the root node has not ended.
@@ -106,10 +115,12 @@ mod tests {
 
     fn listing(events: &[Event<'_>]) -> Result<String, ListingError> {
         let mut writer = ListingWriter::new();
+        let mut taken = String::new();
         for &event in events {
             writer.event(event)?;
+            taken += &writer.take();
         }
-        writer.finish()
+        writer.finish().map(|rest| taken + &rest)
     }
 
     #[test]

@@ -85,6 +85,18 @@ impl fmt::Display for RealisationId {
     }
 }
 
+fn parse_object(text: &[u8]) -> Result<Map<String, Value>, ParseRealisationError> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(ParseRealisationError::Json("expected '{'".to_owned())),
+        Err(error) => Err(ParseRealisationError::Json(error.to_string())),
+    }
+}
+
+fn parse_id(value: &Value) -> Result<RealisationId, ParseRealisationError> {
+    value.as_str().ok_or(ParseRealisationError::Field("id"))?.parse()
+}
+
 impl Realisation {
     /// A realisation without signatures.
     pub fn new(id: RealisationId, output_path: StorePath) -> Self {
@@ -96,12 +108,12 @@ impl Realisation {
     /// # Errors
     /// See [`ParseRealisationError`]; a text about another id is refused.
     pub fn parse(asked: &RealisationId, text: &[u8]) -> Result<Self, ParseRealisationError> {
-        let value: Value =
-            serde_json::from_slice(text).map_err(|error| ParseRealisationError::Json(error.to_string()))?;
-        let Value::Object(object) = value else {
-            return Err(ParseRealisationError::Json("expected '{'".to_owned()));
+        let object = parse_object(text)?;
+        let id = match object.get("id") {
+            None => asked.clone(),
+            Some(value) => parse_id(value)?,
         };
-        let realisation = Self::from_object(asked, &object)?;
+        let realisation = Self::from_object(id, &object)?;
         if realisation.id != *asked {
             let (found, asked) = (realisation.id.to_string(), asked.to_string());
             return Err(ParseRealisationError::OtherId { found, asked });
@@ -109,14 +121,17 @@ impl Realisation {
         Ok(realisation)
     }
 
-    fn from_object(
-        asked: &RealisationId,
-        object: &Map<String, Value>,
-    ) -> Result<Self, ParseRealisationError> {
-        let id = match object.get("id") {
-            None => asked.clone(),
-            Some(value) => value.as_str().ok_or(ParseRealisationError::Field("id"))?.parse()?,
-        };
+    /// Reads a realisation that says itself what it is about, as the worker protocol sends it.
+    ///
+    /// # Errors
+    /// See [`ParseRealisationError`]; a text without an id is refused.
+    pub fn parse_with_id(text: &[u8]) -> Result<Self, ParseRealisationError> {
+        let object = parse_object(text)?;
+        let id = parse_id(object.get("id").unwrap_or(&Value::Null))?;
+        Self::from_object(id, &object)
+    }
+
+    fn from_object(id: RealisationId, object: &Map<String, Value>) -> Result<Self, ParseRealisationError> {
         let output_path =
             object.get("outPath").and_then(Value::as_str).ok_or(ParseRealisationError::Field("outPath"))?;
         let mut realisation = Self::new(id, StorePath::from_base_name(output_path)?);

@@ -10,8 +10,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kiln_fs::{Directory, Trash};
 use kiln_sandbox::*;
 
 fn main() {
@@ -23,8 +25,11 @@ fn main() {
     fs::copy(&program, store.join("builder")).unwrap();
     let launcher = Launcher::start_program(Path::new(env!("CARGO_BIN_EXE_kiln-launcher"))).unwrap();
     let wanted = std::env::args().skip(1).find(|word| word.parse::<u32>().is_err() && !word.starts_with('-'));
-    let bench =
-        Bench { launcher, store, builds: BuildDirectories::new(directory.path().join("builds")), wanted };
+    let beside = Directory::open(&store).unwrap();
+    let trash = Arc::new(Trash::new(beside.try_clone().unwrap()));
+    let chroots = ChrootDirectories::new(beside, trash);
+    let builds = BuildDirectories::new(directory.path().join("builds"));
+    let bench = Bench { launcher, store, chroots, builds, wanted };
     for _ in 0..20 {
         bench.build(Network::Private, 0);
     }
@@ -53,6 +58,7 @@ fn compile(directory: &Path) -> PathBuf {
 struct Bench {
     launcher: Launcher,
     store: PathBuf,
+    chroots: ChrootDirectories,
     builds: BuildDirectories,
     /// What the name of a measurement must contain.
     wanted: Option<String>,
@@ -90,7 +96,7 @@ impl Bench {
 
     fn build(&self, network: Network, more_inputs: u32) {
         let credentials = Self::credentials();
-        let chroot = ChrootDirectory::create(&self.store, b"x.drv.chroot", &credentials).unwrap();
+        let chroot = self.chroots.create(b"x.drv.chroot", &credentials).unwrap();
         let build = self.builds.create(b"x.drv", &credentials).unwrap();
         let input = |name: String| Input { name: name.into(), source: self.store.join("builder").into() };
         let inputs = (0..more_inputs).map(|number| format!("i{number}")).chain(["builder".into()]).map(input);
@@ -102,6 +108,8 @@ impl Bench {
             },
             temporary_directory: chroot.temporary_directory().into(),
             network,
+            id_count: 1,
+            network_helper: None,
             kvm: false,
             shared_memory_size: "50%".into(),
             paths: vec![],

@@ -1,7 +1,8 @@
-//! Build users: accounts that run one build at a time.
+//! Build users: accounts, or IDs without accounts, that run one build at a time.
 //!
 //! With `build-users-group` set and root as the engine's user, each build runs as its own member of that group. A lock on
 //! `userpool/<uid>` says who has which, across threads, engines, and real Nix on the same machine.
+//! With `auto-allocate-uids` there need be no accounts: see [`id_range`].
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -15,6 +16,10 @@ use rustix::io::Errno;
 use rustix::process::getuid;
 
 use crate::Credentials;
+
+mod id_range;
+pub(crate) use id_range::IDS_OF_A_SLOT;
+use id_range::IdRange;
 
 /// How long what the name services said of the group is believed.
 const BELIEVED: Duration = Duration::from_secs(5);
@@ -48,6 +53,29 @@ pub enum BuildUserError {
         "all build users are currently in use; consider creating additional users and adding them to the '{0}' group"
     )]
     AllInUse(String),
+    /// All slots of IDs are taken.
+    #[error("all {0} slots of user ids are currently in use; consider a larger 'id-count'")]
+    AllSlotsInUse(u32),
+    /// The settings name no range of IDs.
+    #[error(
+        "'auto-allocate-uids' cannot use the user ids of 'start-id = {start}' and 'id-count = {count}': {reason}"
+    )]
+    InvalidRange {
+        /// The first ID.
+        start: u64,
+        /// How many there are.
+        count: u64,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// An ID that builds would get is somebody's.
+    #[error("auto-allocated UID {uid} clashes with existing user account '{user}'")]
+    Clash {
+        /// The ID.
+        uid: u32,
+        /// Whose it is.
+        user: String,
+    },
     /// A name service or the lock files do not work.
     #[error("cannot {action} '{subject}': {reason}")]
     System {
@@ -60,13 +88,21 @@ pub enum BuildUserError {
     },
 }
 
-/// The members of the build users' group, and the directory with their locks.
+/// The members of the build users' group or the range of IDs, and the directory with their locks.
 #[derive(Clone, Debug)]
 pub struct BuildUsers {
-    group: String,
+    source: Source,
     pool: PathBuf,
     known: Arc<Mutex<Option<Known>>>,
     returned: Arc<Returned>,
+}
+
+/// Where build users come from.
+#[derive(Clone, Debug)]
+enum Source {
+    /// The members of the group of this name.
+    Group(String),
+    Range(IdRange),
 }
 
 /// What the name services said of the group.
@@ -94,6 +130,8 @@ struct Returned {
 pub struct BuildUser {
     uid: u32,
     gid: u32,
+    /// How many IDs are its own, from the user ID and the group ID on.
+    ids: u32,
     supplementary_groups: Vec<u32>,
     lock: Option<OwnedFd>,
     returned: Arc<Returned>,
@@ -110,21 +148,42 @@ struct Member {
 impl BuildUsers {
     /// The users of `group`, with locks in the directory `pool` (`<state>/userpool`), which is made if need be.
     pub fn new(group: &str, pool: &Path) -> Result<Self, BuildUserError> {
+        Self::from_source(Source::Group(group.to_owned()), pool)
+    }
+
+    /// Users without accounts, from `count` IDs that begin with `start`, with locks in the directory `pool`
+    /// (`<state>/userpool2`), which is made if need be.
+    ///
+    /// # Errors
+    /// There are no such IDs, or the directory can't be made.
+    pub fn without_accounts(start: u64, count: u64, pool: &Path) -> Result<Self, BuildUserError> {
+        Self::from_source(Source::Range(IdRange::new(start, count)?), pool)
+    }
+
+    fn from_source(source: Source, pool: &Path) -> Result<Self, BuildUserError> {
         match mkdirat(CWD, pool, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(system("create directory", pool.display().to_string(), errno)),
         }
-        Ok(Self {
-            group: group.to_owned(),
-            pool: pool.to_owned(),
-            known: Arc::default(),
-            returned: Arc::default(),
-        })
+        Ok(Self { source, pool: pool.to_owned(), known: Arc::default(), returned: Arc::default() })
     }
 
     /// A user that nobody has; `None` if all are in use. What is known of the group is some seconds old at most, and never
     /// the reason why there is none.
     pub fn try_acquire(&self) -> Result<Option<BuildUser>, BuildUserError> {
+        let group = match &self.source {
+            Source::Group(group) => group,
+            Source::Range(range) => {
+                return Ok(range.try_acquire(&self.pool)?.map(|(uid, lock)| BuildUser {
+                    uid,
+                    gid: uid,
+                    ids: IDS_OF_A_SLOT,
+                    supplementary_groups: vec![],
+                    lock: Some(lock),
+                    returned: Arc::clone(&self.returned),
+                }));
+            }
+        };
         let known = self.known().clone().filter(|known| known.since.elapsed() < BELIEVED);
         if let Some(known) = known
             && let Some(user) = self.try_acquire_among(&known.members)?
@@ -132,17 +191,18 @@ impl BuildUsers {
             return Ok(Some(user));
         }
         let since = Instant::now();
-        let members = Arc::new(self.members()?);
+        let members = Arc::new(members(group)?);
         *self.known() = Some(Known { since, members: Arc::clone(&members) });
         self.try_acquire_among(&members)
     }
 
     fn try_acquire_among(&self, members: &Members) -> Result<Option<BuildUser>, BuildUserError> {
         for member in &members.users {
-            if let Some(lock) = self.lock(member.uid)? {
+            if let Some(lock) = lock_file(&self.pool.join(member.uid.to_string()))? {
                 return Ok(Some(BuildUser {
                     uid: member.uid,
                     gid: members.gid,
+                    ids: 1,
                     supplementary_groups: member.supplementary_groups(members.gid)?,
                     lock: Some(lock),
                     returned: Arc::clone(&self.returned),
@@ -171,7 +231,10 @@ impl BuildUsers {
             let left =
                 deadline.map_or(LOOK_AGAIN, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                return Err(BuildUserError::AllInUse(self.group.clone()));
+                return Err(match &self.source {
+                    Source::Group(group) => BuildUserError::AllInUse(group.clone()),
+                    Source::Range(range) => BuildUserError::AllSlotsInUse(range.slots()),
+                });
             }
             let count = self.returned.count.lock().unwrap_or_else(PoisonError::into_inner);
             // What other processes give back makes no noise.
@@ -182,42 +245,42 @@ impl BuildUsers {
             );
         }
     }
+}
 
-    fn members(&self) -> Result<Members, BuildUserError> {
-        let missing = || BuildUserError::NoGroup(self.group.clone());
-        let name = CString::new(self.group.as_str()).map_err(|_| missing())?;
-        let group = group_by_name(&name)
-            .map_err(|errno| system("look up group", self.group.clone(), errno))?
-            .ok_or_else(missing)?;
-        if group.members.is_empty() {
-            return Err(BuildUserError::NoMembers(self.group.clone()));
-        }
-        let own = getuid().as_raw();
-        let members = group.members.into_iter().map(|name| {
-            let user = user_by_name(&name)
-                .map_err(|errno| system("look up user", display(&name), errno))?
-                .ok_or_else(|| BuildUserError::NoUser { user: display(&name), group: self.group.clone() })?;
-            if user.uid == own || user.uid == 0 {
-                return Err(BuildUserError::OwnUser(self.group.clone()));
-            }
-            Ok(Member { name, uid: user.uid, supplementary_groups: OnceLock::new() })
-        });
-        Ok(Members { gid: group.gid, users: members.collect::<Result<_, _>>()? })
+/// The members of a group, as the name services have them.
+fn members(group: &str) -> Result<Members, BuildUserError> {
+    let missing = || BuildUserError::NoGroup(group.to_owned());
+    let name = CString::new(group).map_err(|_| missing())?;
+    let entry = group_by_name(&name)
+        .map_err(|errno| system("look up group", group.to_owned(), errno))?
+        .ok_or_else(missing)?;
+    if entry.members.is_empty() {
+        return Err(BuildUserError::NoMembers(group.to_owned()));
     }
+    let own = getuid().as_raw();
+    let members = entry.members.into_iter().map(|name| {
+        let user = user_by_name(&name)
+            .map_err(|errno| system("look up user", display(&name), errno))?
+            .ok_or_else(|| BuildUserError::NoUser { user: display(&name), group: group.to_owned() })?;
+        if user.uid == own || user.uid == 0 {
+            return Err(BuildUserError::OwnUser(group.to_owned()));
+        }
+        Ok(Member { name, uid: user.uid, supplementary_groups: OnceLock::new() })
+    });
+    Ok(Members { gid: entry.gid, users: members.collect::<Result<_, _>>()? })
+}
 
-    /// The lock of a user; `None` if someone has it.
-    fn lock(&self, uid: u32) -> Result<Option<OwnedFd>, BuildUserError> {
-        let path = self.pool.join(uid.to_string());
-        let failed = |errno| system("lock", path.display().to_string(), errno);
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = openat(CWD, &path, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Some(file)),
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
+/// Locks a file, which is made if need be; `None` if someone else has locked it.
+fn lock_file(path: &Path) -> Result<Option<OwnedFd>, BuildUserError> {
+    let failed = |errno| system("lock", path.display().to_string(), errno);
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = openat(CWD, path, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno)),
         }
     }
 }
@@ -242,6 +305,11 @@ impl BuildUser {
     /// The ID of the build users' group.
     pub fn gid(&self) -> u32 {
         self.gid
+    }
+
+    /// How many IDs are its own: more than one only of those without accounts.
+    pub fn ids(&self) -> u32 {
+        self.ids
     }
 
     /// As a plan has them.

@@ -32,7 +32,9 @@ pub enum Capability {
 }
 
 impl Capability {
-    const fn name(self) -> &'static str {
+    /// What people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::UserNamespace => "user namespaces",
             Self::PidNamespace => "PID namespaces",
@@ -71,6 +73,17 @@ impl Capabilities {
     /// Is this capability there?
     pub fn has(&self, capability: Capability) -> bool {
         self.found.iter().any(|(found, reason)| *found == capability && reason.is_none())
+    }
+
+    /// Each capability that was tried, with the reason why it is lacking if it is.
+    pub fn found(&self) -> impl Iterator<Item = (Capability, Option<&str>)> {
+        self.found.iter().map(|(capability, reason)| (*capability, reason.as_deref()))
+    }
+
+    /// Whether a sandbox cannot do without it.
+    #[must_use]
+    pub fn is_essential(capability: Capability) -> bool {
+        ESSENTIAL.contains(&capability)
     }
 
     /// Can builds be sandboxed here at all?

@@ -10,12 +10,12 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::catch_unwind;
 
-use kiln_sys::process::{close_descriptors_but, execute, exit_now};
+use kiln_sys::process::{Namespaces, close_descriptors_but, enter_namespaces, execute, exit_now};
 use rustix::io::Errno;
 use rustix::process::Rlimit;
 
 use crate::mounts::GroundworkPlan;
-use crate::status::{Report, StatusSender, describe};
+use crate::status::{Report, StatusChannel, StatusSender, describe};
 use crate::{
     BuiltinCall, ByteString, Confinement, Isolation, LaunchPlan, Network, RunBuiltin, Sandbox, SetupError,
     SetupStage, SystemCallFilter,
@@ -26,11 +26,17 @@ mod groundwork;
 mod identity;
 pub(crate) mod isolation_checks;
 mod mount_point;
+mod network;
 mod process_state;
 mod root;
 
 pub(crate) use groundwork::Groundwork;
-pub(crate) use identity::OwnIds;
+pub(crate) use identity::{OwnIds, renounce_root};
+pub(crate) use root::mount_of;
+
+/// How many processes and threads a build may have at a time, by a limit of its user or its cgroup: more than any build
+/// needs, and few enough that one which does nothing but multiply leaves the machine usable.
+pub(crate) const MOST_PROCESSES: u64 = 1 << 14;
 
 /// What the process gets from the launcher.
 pub(crate) struct Child<'a> {
@@ -57,9 +63,19 @@ pub(crate) struct Child<'a> {
     pub(crate) mount_namespace: bool,
     /// Was the process born in a cgroup of its own?
     pub(crate) cgroup: bool,
+    /// The channel to the keeper of its network, if there is one.
+    pub(crate) connection: Option<StatusChannel>,
     /// What has been done for a sandbox before there was a plan.
     pub(crate) groundwork: Option<Result<Groundwork, SetupError>>,
     pub(crate) run_builtin: RunBuiltin,
+}
+
+/// A process that has all but become a builder.
+struct Prepared {
+    builder: Builder,
+    isolation: Isolation,
+    /// Its mount namespace, if it has one of its own.
+    mounts: Option<OwnedFd>,
 }
 
 /// What the process becomes.
@@ -85,11 +101,12 @@ impl Child<'_> {
             status.send(&Report::SetupFailed(error), None);
             1
         };
-        let (builder, isolation) = match self.prepare() {
+        let Prepared { builder, isolation, mounts } = match self.prepare() {
             Ok(prepared) => prepared,
             Err(error) => return failed(error),
         };
-        status.send(&Report::Started(isolation), None);
+        status.send(&Report::Started(isolation), mounts.as_ref().map(AsFd::as_fd));
+        drop(mounts);
         let program = match builder {
             Builder::Program(program) => program,
             Builder::Builtin(call) => {
@@ -109,14 +126,19 @@ impl Child<'_> {
         1
     }
 
-    fn prepare(mut self) -> Result<(Builder, Isolation), SetupError> {
+    fn prepare(mut self) -> Result<Prepared, SetupError> {
         let plan = read_plan(&self.plan)?;
         let builder = Builder::new(&plan)?;
         let mut isolation =
             Isolation { processes: self.pid_namespace, cgroup: self.cgroup, ..Isolation::default() };
         process_state::set_limits(&plan, self.open_files)?;
+        let mut mounts = None;
         match &plan.confinement {
-            Confinement::Sandbox(sandbox) => self.enter_sandbox(&plan, sandbox, &mut isolation)?,
+            Confinement::Sandbox(sandbox) => {
+                self.enter_sandbox(&plan, sandbox, &mut isolation)?;
+                // Without it, the build ends later.
+                mounts = File::open("/proc/self/ns/mnt").ok().map(OwnedFd::from);
+            }
             Confinement::None => {
                 if self.mount_namespace {
                     root::replace_proc()?;
@@ -129,7 +151,7 @@ impl Child<'_> {
         identity::assume(&plan, self.privileged, &mut isolation)?;
         process_state::die_with(self.launcher)?;
         self.filter(&plan, &mut isolation)?;
-        Ok((builder, isolation))
+        Ok(Prepared { builder, isolation, mounts })
     }
 
     fn enter_sandbox(
@@ -138,17 +160,34 @@ impl Child<'_> {
         sandbox: &Sandbox,
         isolation: &mut Isolation,
     ) -> Result<(), SetupError> {
+        if sandbox.id_count > 1 {
+            enter_namespaces(Namespaces::CGROUP).map_err(|errno| {
+                SetupError::new(
+                    SetupStage::Cgroup,
+                    "cannot make the cgroup the root of those that are seen",
+                    errno,
+                )
+            })?;
+        }
+        let connection = self.connection.take();
+        let entered = match &connection {
+            Some(_) if self.privileged => Some(network::enter_network_of_owner(plan)?),
+            _ => None,
+        };
         let groundwork = match self.groundwork.take() {
             Some(groundwork) => groundwork?,
             None => Groundwork::lay(&GroundworkPlan::of(plan, sandbox), self.privileged, self.ids)?,
         };
+        // The helper starts while the root is being built.
+        let connecting = connection.map(|channel| network::begin_to_connect(channel, entered)).transpose()?;
         files::place(plan)?;
         root::build(&groundwork, plan, sandbox)?;
+        connecting.map_or(Ok(()), network::Connecting::finish)?;
         process_state::enter(&plan.build_directory.target)?;
         isolation.files = true;
         isolation.ipc = true;
         isolation.host_name = true;
-        isolation.network = sandbox.network == Network::Private;
+        isolation.network = sandbox.network != Network::Host;
         Ok(())
     }
 

@@ -11,17 +11,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kiln_fs::{Component, Directory, Trash, TreeSize, delete_tree, is_small};
+use kiln_fs::{Component, Directory, FailPoint, Trash, TreeSize, delete_tree, fail_point, is_small};
 use rustix::fs::{FlockOperation, Gid, Mode, Uid, fchmod, fchown, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::{Credentials, SandboxError};
 
+mod spare;
+use spare::Spares;
+
 const PREFIX: &str = "nix-build-";
 /// The mode of the outer part of a build directory. The sticky bit is of no consequence where only the engine may enter;
-/// it tells Kiln's directories, which are locked while they are in use, from those that real Nix makes beside them. It is
-/// set when the lock is held, so what has it and is not locked is a leftover.
+/// it tells Kiln's directories, which are locked while they are in use, from those that real Nix makes beside them. What
+/// has it and is not locked is a leftover: whoever has just made one looks, once it is locked, whether it is still there.
 const KILNS: u32 = 0o1700;
 /// What is not worth being deleted at once.
 const SMALL: TreeSize = TreeSize { bytes: 64 << 10, nodes: 64 };
@@ -64,6 +67,52 @@ impl Drop for Scratch {
     }
 }
 
+/// The places of builds beside the store's paths.
+#[derive(Debug)]
+pub struct ChrootDirectories {
+    store: Directory,
+    spares: Spares,
+}
+
+impl ChrootDirectories {
+    /// Those in `store`, the real store directory, whose trash is `trash`.
+    pub fn new(store: Directory, trash: Arc<Trash>) -> Self {
+        Self { store, spares: Spares::new(trash, ChrootDirectory::furnish) }
+    }
+
+    /// Creates the directory of a build. `name` is `<base name of the derivation>.chroot`; what an earlier build has left
+    /// under that name is removed first.
+    pub fn create(&self, name: &[u8], credentials: &Credentials) -> Result<ChrootDirectory, SandboxError> {
+        let parent = self.store.try_clone()?;
+        let name = component(name)?;
+        delete_tree(&parent, &name)?;
+        let spare = self.spares.take(&parent, &name);
+        let outer = match &spare {
+            Some(_) => parent.subdirectory(&name)?,
+            None => parent.create_directory(&name, 0o700)?,
+        };
+        fail_point(FailPoint::ChrootMade);
+        let created = ChrootDirectory { scratch: Scratch { parent, name, armed: true } };
+        if spare.is_none() {
+            ChrootDirectory::furnish(&outer)?;
+        }
+        if let Credentials::BuildUser { gid, .. } = credentials {
+            set_owner(&outer.subdirectory(&component(b"store")?)?, None, Some(*gid))?;
+        }
+        Ok(created)
+    }
+
+    /// Makes one before it is needed: the next that is created takes less time.
+    pub fn make_spare(&self) -> Result<(), SandboxError> {
+        self.spares.make()
+    }
+
+    /// Deletes what discarded directories have left, and what else is in the trash.
+    pub fn empty_trash(&self) -> Result<(), SandboxError> {
+        self.spares.empty_trash()
+    }
+}
+
 /// `<derivation>.chroot` beside the store's paths: the builder's view of the store, where outputs appear, and its `/tmp`.
 ///
 /// A garbage collection by real Nix on the same store spares it for its name, while the derivation is a temporary root.
@@ -74,24 +123,14 @@ pub struct ChrootDirectory {
 }
 
 impl ChrootDirectory {
-    /// Creates it in `store`, the real store directory. `name` is `<base name of the derivation>.chroot`; what an earlier
-    /// build has left under that name is removed first.
-    pub fn create(store: &Path, name: &[u8], credentials: &Credentials) -> Result<Self, SandboxError> {
-        let parent = Directory::open(store)?;
-        let name = component(name)?;
-        delete_tree(&parent, &name)?;
-        let outer = parent.create_directory(&name, 0o700)?;
-        let created = Self { scratch: Scratch { parent, name, armed: true } };
-        set_mode(&outer, 0o700)?;
+    /// What all have in them. Nobody can reach it before the builder's group is given its part.
+    fn furnish(outer: &Directory) -> Result<(), SandboxError> {
+        set_mode(outer, 0o700)?;
         // Sticky: the builder may make names there, but not rename or remove those of its inputs.
         let view = outer.create_directory(&component(b"store")?, 0o700)?;
-        if let Credentials::BuildUser { gid, .. } = credentials {
-            set_owner(&view, None, Some(*gid))?;
-        }
         set_mode(&view, 0o1775)?;
         let temporary = outer.create_directory(&component(b"tmp")?, 0o700)?;
-        set_mode(&temporary, 0o1777)?;
-        Ok(created)
+        set_mode(&temporary, 0o1777)
     }
 
     /// The directory itself.
@@ -126,7 +165,7 @@ pub struct BuildDirectories {
 #[derive(Debug)]
 struct Place {
     directory: Directory,
-    trash: Arc<Trash>,
+    spares: Arc<Spares>,
 }
 
 impl BuildDirectories {
@@ -142,20 +181,26 @@ impl BuildDirectories {
 
     /// Opens the place, which is made if need be. Who could make it unsafe later is root, or was let by root: so it is looked
     /// at once, and again when the directory has gone.
-    fn open(&self) -> Result<(Directory, Arc<Trash>), SandboxError> {
+    fn open(&self) -> Result<(Directory, Arc<Spares>), SandboxError> {
         let mut guard = self.lock();
         let place = match guard.take() {
             Some(place) if place.directory.own_status()?.links > 0 => place,
             _ => Place::open(&self.path)?,
         };
         let place = guard.insert(place);
-        Ok((place.directory.try_clone()?, Arc::clone(&place.trash)))
+        Ok((place.directory.try_clone()?, Arc::clone(&place.spares)))
+    }
+
+    /// Makes one before it is needed: the next that is created takes less time.
+    pub fn make_spare(&self) -> Result<(), SandboxError> {
+        let spares = self.lock().as_ref().map(|place| Arc::clone(&place.spares));
+        spares.map_or(Ok(()), |spares| spares.make())
     }
 
     /// Deletes what discarded directories have left.
     pub fn empty_trash(&self) -> Result<(), SandboxError> {
-        let trash = self.lock().as_ref().map(|place| Arc::clone(&place.trash));
-        Ok(trash.map_or(Ok(()), |trash| trash.empty())?)
+        let spares = self.lock().as_ref().map(|place| Arc::clone(&place.spares));
+        spares.map_or(Ok(()), |spares| spares.empty_trash())
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Place>> {
@@ -169,20 +214,30 @@ impl BuildDirectories {
     ///
     /// [`SandboxError::UnsafeDirectory`] where another user could put something else in its place.
     pub fn create(&self, name: &[u8], credentials: &Credentials) -> Result<BuildDirectory, SandboxError> {
-        let (parent, trash) = self.open()?;
-        let (name, outer) = create_numbered(&parent, name)?;
+        let (parent, spares) = self.open()?;
+        let first = numbered(name, 0)?;
+        let (name, outer, is_furnished) = match spares.take(&parent, &first) {
+            Some(outer) => (first, outer, true),
+            None => {
+                let (name, outer) = create_numbered(&parent, name)?;
+                (name, outer, false)
+            }
+        };
         let scratch = Scratch { parent, name, armed: true };
-        lock(&outer)?;
-        set_mode(&outer, KILNS)?;
-        let inner = outer.create_directory(&component(b"build")?, 0o700)?;
+        fail_point(FailPoint::BuildDirectoryLocked);
+        if !is_furnished {
+            BuildDirectory::furnish(&outer)?;
+        }
+        let inner = outer.subdirectory(&component(b"build")?)?;
         if let Credentials::BuildUser { uid, gid, .. } = credentials {
             set_owner(&inner, Some(*uid), Some(*gid))?;
         }
         set_mode(&inner, 0o700)?;
-        Ok(BuildDirectory { scratch, trash, _lock: outer })
+        Ok(BuildDirectory { scratch, trash: Arc::clone(spares.trash()), _lock: outer })
     }
 
-    /// Removes the build directories whose engine is gone; returns how many. To be called when an engine starts.
+    /// Removes the build directories whose engine is gone, and its trash; returns how many. To be called when an engine
+    /// starts.
     ///
     /// Directories that are still in use, that have been kept, or that are not Kiln's stay.
     pub fn remove_leftovers(&self) -> Result<usize, SandboxError> {
@@ -192,17 +247,21 @@ impl BuildDirectories {
             entries => entries.map_err(look)?,
         };
         let parent = Directory::open(&self.path)?;
-        let mut removed = 0;
+        let (mut removed, mut has_trash) = (0, false);
         for entry in entries {
             let name = entry.map_err(look)?.file_name();
+            has_trash |= Trash::is_name(name.as_bytes());
             if !name.as_bytes().starts_with(PREFIX.as_bytes()) {
                 continue;
             }
             let name = component(name.as_bytes())?;
-            if is_left_over(&parent, &name) {
+            if let Some(_locked) = left_over(&parent, &name) {
                 delete_tree(&parent, &name)?;
                 removed += 1;
             }
+        }
+        if has_trash {
+            removed += Trash::remove_leftovers(&parent)?;
         }
         Ok(removed)
     }
@@ -219,7 +278,7 @@ impl Place {
         check_safe(path)?;
         let directory = Directory::open(path)?;
         let trash = Arc::new(Trash::new(directory.try_clone()?));
-        Ok(Self { directory, trash })
+        Ok(Self { directory, spares: Arc::new(Spares::new(trash, BuildDirectory::furnish_spare)) })
     }
 }
 
@@ -235,6 +294,19 @@ pub struct BuildDirectory {
 }
 
 impl BuildDirectory {
+    /// What all are like.
+    fn furnish(outer: &Directory) -> Result<(), SandboxError> {
+        set_mode(outer, KILNS)?;
+        outer.create_directory(&component(b"build")?, 0o700)?;
+        Ok(())
+    }
+
+    /// One that nobody can see is locked before it has a name.
+    fn furnish_spare(outer: &Directory) -> Result<(), SandboxError> {
+        lock(outer)?;
+        Self::furnish(outer)
+    }
+
     /// The builder's directory.
     pub fn path(&self) -> PathBuf {
         self.outer().join("build")
@@ -261,26 +333,43 @@ impl BuildDirectory {
     }
 }
 
-/// Whether this is a build directory of Kiln's that no engine holds. What can't be looked at is not.
-fn is_left_over(parent: &Directory, name: &Component) -> bool {
-    let Ok(outer) = parent.subdirectory(name) else { return false };
-    let kilns = outer.own_status().is_ok_and(|status| status.permissions == KILNS);
-    kilns && lock(&outer).is_ok()
+/// A build directory of Kiln's that no engine holds, locked so that none will. What can't be looked at is not.
+fn left_over(parent: &Directory, name: &Component) -> Option<Directory> {
+    let outer = parent.subdirectory(name).ok()?;
+    let is_kilns = outer.own_status().is_ok_and(|status| status.permissions == KILNS);
+    // Whoever held it may have deleted it just before, and somebody else may have made another one of that name.
+    let is_left = is_kilns && lock(&outer).is_ok() && outer.is_at(parent, name).unwrap_or(false);
+    is_left.then_some(outer)
 }
 
 fn lock(outer: &Directory) -> Result<(), SandboxError> {
     flock(outer.as_fd(), FlockOperation::NonBlockingLockExclusive).map_err(|errno| failed(outer, errno))
 }
 
-/// Creates `nix-build-<name>-<n>` with the first `n` that is free.
+fn numbered(name: &[u8], number: u64) -> Result<Component, SandboxError> {
+    component(&[PREFIX.as_bytes(), name, format!("-{number}").as_bytes()].concat())
+}
+
+/// Creates `nix-build-<name>-<n>` with the first `n` that is free, marked and locked.
 fn create_numbered(parent: &Directory, name: &[u8]) -> Result<(Component, Directory), SandboxError> {
     let mut number: u64 = 0;
     loop {
-        let full = [PREFIX.as_bytes(), name, format!("-{number}").as_bytes()].concat();
-        let full = component(&full)?;
-        match parent.create_directory(&full, 0o700) {
+        let full = numbered(name, number)?;
+        match parent.create_directory(&full, KILNS) {
             Err(error) if error.already_exists() => number = number.saturating_add(1),
-            result => return Ok((full, result?)),
+            // An engine that has just started took it for a leftover before it could even be opened.
+            Err(error) if error.is_not_found() && parent.own_status()?.links > 0 => {
+                number = number.saturating_add(1);
+            }
+            result => {
+                let outer = result?;
+                fail_point(FailPoint::BuildDirectoryMade);
+                if lock(&outer).is_ok() && outer.is_at(parent, &full)? {
+                    return Ok((full, outer));
+                }
+                // The same, a moment later.
+                number = number.saturating_add(1);
+            }
         }
     }
 }

@@ -49,6 +49,12 @@ pub enum SandboxError {
     /// Somebody else could replace a directory under which builds would run.
     #[error("'{}' can be changed by other users, so builds below it would not be safe", .0.display())]
     UnsafeDirectory(PathBuf),
+    /// Builds can't have cgroups of their own.
+    #[error(
+        "builds cannot have cgroups of their own, as 'use-cgroups' demands: {0}; use a service manager that delegates a cgroup \
+         of version 2 to Kiln, or set 'use-cgroups = false'"
+    )]
+    Cgroups(String),
     /// See [`crate::BuildUserError`].
     #[error(transparent)]
     BuildUser(#[from] crate::BuildUserError),

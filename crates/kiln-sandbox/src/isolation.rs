@@ -15,7 +15,8 @@ pub struct Isolation {
     pub ipc: bool,
     /// Own host name.
     pub host_name: bool,
-    /// Own network with nothing but a loopback interface.
+    /// Own network: with nothing but a loopback interface, or connected by a helper that leads to no loopback address of the
+    /// host.
     pub network: bool,
     /// Own user namespace, in which nothing but the builder's own IDs exist.
     pub users: bool,

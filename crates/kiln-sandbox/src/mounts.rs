@@ -90,6 +90,8 @@ pub enum FileSystemKind {
     Proc,
     /// Terminals.
     Devpts,
+    /// The build's own cgroup, and what it makes in it.
+    Cgroup,
     /// Memory, mode 1777, with this `size` option.
     Tmpfs {
         /// Such as `50%` or `1G`.
@@ -188,6 +190,10 @@ pub(crate) fn build_operations(plan: &LaunchPlan, sandbox: &Sandbox) -> Vec<Moun
         operations.push(own_directory(&sandbox.temporary_directory, &"/tmp".into()));
     }
     operations.push(own_directory(&plan.build_directory.source, &plan.build_directory.target));
+    if sandbox.id_count > 1 {
+        let target = "/sys/fs/cgroup".into();
+        operations.push(MountOperation::FileSystem { target, kind: FileSystemKind::Cgroup });
+    }
     operations.extend(sandbox_paths(sandbox));
     operations.push(MountOperation::EnterRoot);
     operations.push(MountOperation::SealRoot);
@@ -213,10 +219,11 @@ fn own_files(plan: &GroundworkPlan) -> Vec<MountOperation> {
         .collect()
 }
 
-/// `/etc`, as far as it is the host's, where the network is.
+/// `/etc`, as far as it is the host's, or follows from it, where there is a network.
 fn files_of_the_network(network: Network) -> Vec<MountOperation> {
     let files: &[&str] = match network {
         Network::Private => &[],
+        Network::Isolated => &["/etc/services", "/etc/hosts"],
         Network::Host => &["/etc/resolv.conf", "/etc/services", "/etc/hosts"],
     };
     let bind = |path: &&str| {
@@ -229,7 +236,12 @@ fn files_of_the_network(network: Network) -> Vec<MountOperation> {
             from_settings: false,
         })
     };
-    files.iter().map(bind).collect()
+    let mut operations: Vec<_> = files.iter().map(bind).collect();
+    if network == Network::Isolated {
+        let target = "/etc/resolv.conf".into();
+        operations.push(MountOperation::File { target, contents: crate::pasta::resolv_conf() });
+    }
+    operations
 }
 
 fn devices(plan: &GroundworkPlan) -> Vec<MountOperation> {

@@ -127,11 +127,19 @@ pub struct Sandbox {
     pub temporary_directory: ByteString,
     /// Which network there is.
     pub network: Network,
+    /// The program `pasta` on the host, for [`Network::Isolated`].
+    #[serde(default)]
+    pub network_helper: Option<ByteString>,
     /// Is `/dev/kvm` offered, where the host has it?
     #[serde(default)]
     pub kvm: bool,
     /// Size of the tmpfs at `/dev/shm` as its mount option has it (`sandbox-dev-shm-size`), such as `50%`.
     pub shared_memory_size: String,
+    /// How many user and group IDs the builder has, from those of its credentials on. With more than one (`uid-range`) it is
+    /// root among them: it has capabilities over what it makes itself, nothing of the sandbox. Takes a build user and a
+    /// cgroup, which is the builder's then.
+    #[serde(default = "one")]
+    pub id_count: u32,
     /// Paths of the host to show besides (`sandbox-paths`). They win over what the sandbox has by itself.
     #[serde(default)]
     pub paths: Vec<SandboxPath>,
@@ -145,6 +153,10 @@ pub struct Sandbox {
 
 fn yes() -> bool {
     true
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// The store directory in the sandbox.
@@ -175,7 +187,10 @@ pub struct Input {
 pub enum Network {
     /// None but a loopback interface of its own.
     Private,
-    /// The host's, for fixed-output derivations. Abstract sockets of the host are out of reach where landlock can do it.
+    /// One of its own, from which a helper ([`Sandbox::network_helper`]) makes connections to the world; for fixed-output
+    /// derivations. The host's loopback addresses and abstract sockets are out of reach, and so is the builder for the host.
+    Isolated,
+    /// The host's, for fixed-output derivations where there is no helper. Abstract sockets of the host are out of reach where landlock can do it.
     Host,
 }
 

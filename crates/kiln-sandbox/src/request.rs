@@ -12,12 +12,15 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::mounts::GroundworkPlan;
-use crate::{ByteString, Credentials, LaunchPlan};
+use crate::{ByteString, Credentials, LaunchPlan, Network};
 
 const LARGEST_REQUEST: usize = 16 << 10;
+/// The user, and group, of those who own nothing.
+const NOBODY: u32 = 65_534;
 const MOST_DESCRIPTORS: usize = 3;
 
 /// A request, as it travels.
@@ -28,6 +31,8 @@ pub(crate) enum Request {
     Launch(LaunchHeader),
     /// Descriptors: status channel.
     Probe,
+    /// From a build's process to the keeper of its network. Descriptors: user namespace, network namespace.
+    Connect,
 }
 
 /// What of a plan the launcher must know before there is a process for it.
@@ -37,12 +42,32 @@ pub(crate) struct LaunchHeader {
     pub(crate) groundwork: Option<GroundworkPlan>,
     pub(crate) cgroup: Option<ByteString>,
     pub(crate) build_user: Option<u32>,
+    /// To whom the cgroup is delegated: user and group.
+    #[serde(default)]
+    pub(crate) cgroup_owner: Option<(u32, u32)>,
+    /// For a network that is connected with the world: by what.
+    #[serde(default)]
+    pub(crate) helper: Option<HelperHeader>,
+}
+
+/// The program that connects a build's network with the world.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HelperHeader {
+    pub(crate) program: ByteString,
+    /// User and group that it runs as, and to whose namespace the network belongs, where root can choose that.
+    pub(crate) owner: Option<(u32, u32)>,
 }
 
 impl LaunchHeader {
     pub(crate) fn of(plan: &LaunchPlan) -> Self {
         let sandbox = plan.sandbox();
+        let owner = network_owner(&plan.credentials);
+        let program = sandbox.filter(|sandbox| sandbox.network == Network::Isolated);
+        let program = program.map(|sandbox| sandbox.network_helper.clone().unwrap_or_default());
+        let has_ids = sandbox.is_some_and(|sandbox| sandbox.id_count > 1);
         Self {
+            cgroup_owner: owner.filter(|_| has_ids),
+            helper: program.map(|program| HelperHeader { program, owner }),
             groundwork: sandbox.map(|sandbox| GroundworkPlan::of(plan, sandbox)),
             cgroup: plan.cgroup.clone(),
             build_user: match plan.credentials {
@@ -50,6 +75,21 @@ impl LaunchHeader {
                 Credentials::BuildUser { uid, .. } => Some(uid),
             },
         }
+    }
+}
+
+impl LaunchHeader {
+    /// Does the build need nothing that its process must have from birth?
+    pub(crate) fn is_simple(&self) -> bool {
+        self.cgroup.is_none() && self.helper.is_none()
+    }
+}
+
+/// User and group to whom the network of a build belongs, if root can give it to them: the build user, or nobody.
+pub(crate) fn network_owner(credentials: &Credentials) -> Option<(u32, u32)> {
+    match credentials {
+        Credentials::BuildUser { uid, gid, .. } => Some((*uid, *gid)),
+        Credentials::Caller => geteuid().is_root().then_some((NOBODY, NOBODY)),
     }
 }
 

@@ -23,6 +23,7 @@ mod build;
 mod cgroup;
 mod event_loop;
 mod namespaces;
+mod network;
 mod probe;
 mod reaper;
 mod spare;

@@ -25,7 +25,14 @@ pub enum StatusMessage {
         process: OwnedFd,
     },
     /// Its world is set up; the builder itself starts now.
-    Started(Isolation),
+    Started {
+        /// What protects it, and from what.
+        isolation: Isolation,
+        /// Its mount namespace, if it has one. To take that down takes longer than everything else in the end of a small
+        /// build, and whoever holds the last descriptor of it waits for that. Were it the builder's process, its end would
+        /// be seen so much later.
+        mounts: Option<OwnedFd>,
+    },
     /// Its world could not be set up; no builder was started.
     SetupFailed(SetupError),
     /// The process has ended, and so have all others of the build.
@@ -40,6 +47,8 @@ pub(crate) enum Report {
     Started(Isolation),
     SetupFailed(SetupError),
     Exited(BuilderExit),
+    /// From a network's helper: the network is connected with the world.
+    Connected,
     Probed(crate::Capabilities),
 }
 
@@ -54,6 +63,12 @@ pub struct BuilderExit {
     pub system: Duration,
     /// Resident set size of its largest process, in bytes.
     pub max_rss: u64,
+    /// The most memory that all its processes had at a time, in bytes, if it had a cgroup that counts it.
+    #[serde(default)]
+    pub memory_peak: Option<u64>,
+    /// It was killed since the helper of its network ([`crate::Network::Isolated`]) had ended.
+    #[serde(default)]
+    pub network_lost: bool,
     /// Processes that could not be killed within some seconds. Always 0 in a PID namespace.
     pub survivors: u32,
 }
@@ -98,6 +113,8 @@ pub enum SetupStage {
     Root,
     /// Loopback interface and host name.
     Network,
+    /// The program that connects its network with the world.
+    NetworkHelper,
     /// Files for the builder in its build directory.
     Files,
     /// User, groups, user namespace, capabilities.
@@ -132,6 +149,13 @@ impl SetupError {
         Self { stage, errno: None, path: None, message: message.into() }
     }
 
+    /// What was being done with what, and how it failed, for sentences that say themselves that it was for a build.
+    pub fn reason(&self) -> String {
+        let path = self.path.as_ref().map(|path| format!(" '{path}'")).unwrap_or_default();
+        let errno = self.errno.map(|errno| format!(": {}", describe(Errno::from_raw_os_error(errno))));
+        format!("{}{path}{}", self.message, errno.unwrap_or_default())
+    }
+
     /// Names the path concerned.
     pub(crate) fn at(mut self, path: impl Into<ByteString>) -> Self {
         self.path = Some(path.into());
@@ -141,14 +165,7 @@ impl SetupError {
 
 impl fmt::Display for SetupError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "while setting up the build environment: {}", self.message)?;
-        if let Some(path) = &self.path {
-            write!(formatter, " '{path}'")?;
-        }
-        match self.errno {
-            Some(errno) => write!(formatter, ": {}", describe(Errno::from_raw_os_error(errno))),
-            None => Ok(()),
-        }
+        write!(formatter, "while setting up the build environment: {}", self.reason())
     }
 }
 

@@ -1,7 +1,9 @@
 //! Slots, and who gets them.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::{BTreeMap, btree_map};
 
+use crate::client::{Client, ClientId, UserId};
+use crate::pool::Pool;
 use crate::priority::Priority;
 
 /// Names a job; chosen by whoever submits it, and unique while the job is known.
@@ -33,64 +35,109 @@ pub struct Job<P = Priority> {
 /// How many jobs may run at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// Builds on this machine (`max-jobs`).
+    /// Builds on this machine (`max-jobs`); more, while clients are there that may have more.
     pub builds: usize,
     /// Substitutions (`max-substitution-jobs`); 0 counts as 1.
     pub substitutions: usize,
 }
 
-/// Hands out slots to jobs: to substitutions before builds, and among these in the order of their priorities `P`, the
-/// least first. Of equal priorities the lesser id goes first.
+/// Hands out slots to jobs: to substitutions before builds. Among these, the user for whom the fewest run goes first; among
+/// the jobs of such users, those with the least priority `P`, and of these the one with the least id.
 ///
-/// No slot stays free while a job that may use it waits. Each call costs O(log n) in the number of waiting jobs for each
-/// job that it is told of or starts, and answers with those that start now, in that order.
+/// No slot stays free while a job that may use it waits. Each call costs O(c log n), c being the number of clients that have
+/// jobs and n that of waiting jobs, for each job that it is told of or starts, and answers with those that start now, in that
+/// order.
 #[derive(Debug)]
 pub struct Scheduler<P = Priority> {
     slots: Slots,
+    clients: BTreeMap<ClientId, Client>,
     jobs: BTreeMap<JobId, Entry<P>>,
     builds: Pool<P>,
     substitutions: Pool<P>,
+}
+
+/// How the slots of one sort are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotUse {
+    /// Slots that a job has.
+    pub used: usize,
+    /// Slots that there are.
+    pub total: usize,
+    /// Jobs that wait for one.
+    pub waiting: usize,
+}
+
+/// A job that waits for a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitingJob<'a, P> {
+    /// Its name.
+    pub id: JobId,
+    /// What it needs.
+    pub kind: JobKind,
+    /// Its place among others.
+    pub priority: &'a P,
+    /// Whom it is for; nobody in particular if its client has gone.
+    pub user: UserId,
 }
 
 #[derive(Debug)]
 struct Entry<P> {
     kind: JobKind,
     priority: P,
+    client: ClientId,
     running: bool,
-}
-
-#[derive(Debug)]
-struct Pool<P> {
-    /// Those that may use any slot, and those that may go without one, apart: with `max-jobs = 0` only the latter move.
-    waiting: BTreeSet<(P, JobId)>,
-    waiting_local: BTreeSet<(P, JobId)>,
-    running: usize,
-}
-
-impl<P> Pool<P> {
-    const fn new() -> Self {
-        Self { waiting: BTreeSet::new(), waiting_local: BTreeSet::new(), running: 0 }
-    }
 }
 
 impl<P: Ord + Clone> Scheduler<P> {
     /// A scheduler with nothing to do.
     pub fn new(slots: Slots) -> Self {
-        Self { slots, jobs: BTreeMap::new(), builds: Pool::new(), substitutions: Pool::new() }
+        Self {
+            slots,
+            clients: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            builds: Pool::new(),
+            substitutions: Pool::new(),
+        }
     }
 
-    /// Takes a job that is ready, and answers who starts now. A job whose id is known already is ignored.
+    /// Takes note of a client and of what it may have, or that it may have something else now. As long as it is here, there
+    /// are at least as many slots for builds as it may have. Answers who starts now.
+    ///
+    /// A client must not change its user.
+    pub fn set_client(&mut self, id: ClientId, client: Client) -> Vec<JobId> {
+        self.clients.insert(id, client);
+        self.start()
+    }
+
+    /// A client has gone. What was submitted for it and others want, too, goes on, now without a limit of its own.
+    pub fn remove_client(&mut self, id: ClientId) -> Vec<JobId> {
+        self.clients.remove(&id);
+        self.start()
+    }
+
+    /// Takes a job of the scheduler's owner that is ready, and answers who starts now. A job whose id is known already is
+    /// ignored.
     pub fn submit(&mut self, job: Job<P>) -> Vec<JobId> {
         self.submit_all([job])
     }
 
-    /// Takes jobs that have become ready together, so that the first of them in the order, and not in the iteration, gets
-    /// a slot that is free. Otherwise like [`Scheduler::submit`] for each.
+    /// Takes jobs of the scheduler's owner that have become ready together, so that the first of them in the order, and not
+    /// in the iteration, gets a slot that is free. Otherwise like [`Scheduler::submit`] for each.
     pub fn submit_all(&mut self, jobs: impl IntoIterator<Item = Job<P>>) -> Vec<JobId> {
+        self.submit_all_for(ClientId::default(), jobs)
+    }
+
+    /// Like [`Scheduler::submit`], for a client.
+    pub fn submit_for(&mut self, client: ClientId, job: Job<P>) -> Vec<JobId> {
+        self.submit_all_for(client, [job])
+    }
+
+    fn submit_all_for(&mut self, client: ClientId, jobs: impl IntoIterator<Item = Job<P>>) -> Vec<JobId> {
+        let user = self.clients.get(&client).map_or(UserId::default(), |client| client.user);
         for Job { id, kind, priority } in jobs {
             if let btree_map::Entry::Vacant(vacant) = self.jobs.entry(id) {
-                vacant.insert(Entry { kind, priority: priority.clone(), running: false });
-                self.queue(kind).insert((priority, id));
+                vacant.insert(Entry { kind, priority: priority.clone(), client, running: false });
+                self.pool(kind).wait((client, user), kind == JobKind::LocalBuild, (priority, id));
             }
         }
         self.start()
@@ -99,19 +146,18 @@ impl<P: Ord + Clone> Scheduler<P> {
     /// Forgets a job that has ended, or that nobody wants any more, and answers who starts now.
     pub fn finish(&mut self, id: JobId) -> Vec<JobId> {
         let Some(entry) = self.jobs.remove(&id) else { return Vec::new() };
-        match (entry.running, entry.kind) {
-            (true, JobKind::Build | JobKind::LocalBuild) => self.builds.running -= 1,
-            (true, JobKind::Substitution) => self.substitutions.running -= 1,
-            (false, kind) => {
-                self.queue(kind).remove(&(entry.priority, id));
-            }
+        let pool = self.pool(entry.kind);
+        if entry.running {
+            pool.end(entry.client)
+        } else {
+            pool.leave(entry.client, &(entry.priority, id))
         }
         self.start()
     }
 
     /// Jobs that hold a slot.
     pub fn running(&self) -> usize {
-        self.builds.running + self.substitutions.running
+        self.builds.running() + self.substitutions.running()
     }
 
     /// Jobs that wait for a slot.
@@ -119,29 +165,52 @@ impl<P: Ord + Clone> Scheduler<P> {
         self.jobs.len() - self.running()
     }
 
+    /// How the slots are used that jobs of this kind need.
+    pub fn slot_use(&self, kind: JobKind) -> SlotUse {
+        let is_build = kind != JobKind::Substitution;
+        let waiting = self.jobs.values().filter(|job| !job.running);
+        let waiting = waiting.filter(|job| (job.kind != JobKind::Substitution) == is_build).count();
+        if is_build {
+            SlotUse { used: self.builds.running(), total: self.slots_for_builds(), waiting }
+        } else {
+            SlotUse { used: self.substitutions.running(), total: self.slots.substitutions.max(1), waiting }
+        }
+    }
+
+    /// Jobs that wait for a slot, by their names.
+    pub fn waiting_jobs(&self) -> impl Iterator<Item = WaitingJob<'_, P>> {
+        self.jobs.iter().filter(|(_, job)| !job.running).map(|(id, job)| {
+            let user = self.clients.get(&job.client).map_or(UserId::default(), |client| client.user);
+            WaitingJob { id: *id, kind: job.kind, priority: &job.priority, user }
+        })
+    }
+
     /// Whether builds wait which no event of this scheduler can ever start: `max-jobs` is 0 and nothing runs.
     pub fn is_stuck(&self) -> bool {
         self.running() == 0 && !self.jobs.is_empty()
     }
 
-    /// Where jobs of this kind wait.
-    fn queue(&mut self, kind: JobKind) -> &mut BTreeSet<(P, JobId)> {
+    fn pool(&mut self, kind: JobKind) -> &mut Pool<P> {
         match kind {
-            JobKind::Build => &mut self.builds.waiting,
-            JobKind::LocalBuild => &mut self.builds.waiting_local,
-            JobKind::Substitution => &mut self.substitutions.waiting,
+            JobKind::Build | JobKind::LocalBuild => &mut self.builds,
+            JobKind::Substitution => &mut self.substitutions,
         }
+    }
+
+    fn slots_for_builds(&self) -> usize {
+        let wanted = self.clients.values().map(|client| client.builds).max().unwrap_or(0);
+        self.slots.builds.max(wanted)
     }
 
     fn start(&mut self) -> Vec<JobId> {
         let mut started = Vec::new();
-        while self.substitutions.running < self.slots.substitutions.max(1) {
-            let Some((_, id)) = self.substitutions.waiting.pop_first() else { break };
-            self.substitutions.running += 1;
+        let no_limits = BTreeMap::new();
+        let substitutions = self.slots.substitutions.max(1);
+        while let Some(id) = self.substitutions.start(substitutions, &no_limits) {
             started.push(id);
         }
-        while let Some(id) = self.next_build() {
-            self.builds.running += 1;
+        let builds = self.slots_for_builds();
+        while let Some(id) = self.builds.start(builds, &self.clients) {
             started.push(id);
         }
         for id in &started {
@@ -150,23 +219,6 @@ impl<P: Ord + Clone> Scheduler<P> {
             }
         }
         started
-    }
-
-    /// The build to start next, taken from its queue.
-    fn next_build(&mut self) -> Option<JobId> {
-        let pool = &mut self.builds;
-        if pool.running < self.slots.builds {
-            let local_is_first = match (pool.waiting.first(), pool.waiting_local.first()) {
-                (Some(any), Some(local)) => local < any,
-                (any, _) => any.is_none(),
-            };
-            let queue = if local_is_first { &mut pool.waiting_local } else { &mut pool.waiting };
-            queue.pop_first().map(|(_, id)| id)
-        } else if self.slots.builds == 0 && pool.running == 0 {
-            pool.waiting_local.pop_first().map(|(_, id)| id)
-        } else {
-            None
-        }
     }
 }
 

@@ -74,8 +74,8 @@ pub fn apply_override(
         };
     };
     match (setting.scope, trust) {
-        // Clients send it whenever they have any, and it was never meant to reach anybody else.
-        (Scope::System, _) if setting.name == "experimental-features" => Vec::new(),
+        // Clients send them whenever they have any: how the client itself works, and how it got here.
+        (Scope::System, _) if matches!(setting.name, "experimental-features" | "store") => Vec::new(),
         (Scope::System, Trust::Trusted) => vec![Refusal::SystemOnly(setting.name)],
         (Scope::System | Scope::Trusted, Trust::Untrusted) => vec![Refusal::Restricted(name.to_owned())],
         // An untrusted client has to say what it means: no aliases, and no adding to what it cannot see.
@@ -224,6 +224,7 @@ mod tests {
         assert_eq!(apply(Trust::Untrusted, "unheard-of", "1"), (daemon(), vec![]));
         assert_eq!(apply(Trust::Trusted, "unheard-of", "1"), (daemon(), vec![]));
         assert_eq!(apply(Trust::Trusted, "experimental-features", "x"), (daemon(), vec![]));
+        assert_eq!(apply(Trust::Trusted, "store", "unix:///x"), (daemon(), vec![]));
         let (settings, refusals) = apply(Trust::Trusted, "sandbox", "maybe");
         assert_eq!(settings, daemon());
         assert!(refusals[0].starts_with("setting 'sandbox' has invalid value 'maybe'"));

@@ -76,6 +76,8 @@ pub struct Configuration {
     /// Of each setting that somebody set: who assigned it, then who added to it.
     origins: BTreeMap<&'static str, Vec<Origin>>,
     warnings: Vec<Warning>,
+    /// Older names that somebody used, with the new ones.
+    old_names: BTreeMap<String, &'static str>,
 }
 
 impl Configuration {
@@ -83,7 +85,13 @@ impl Configuration {
     #[must_use]
     pub fn new(machine: &Machine) -> Configuration {
         let settings = Settings::defaults(machine);
-        Configuration { defaults: settings.clone(), settings, origins: BTreeMap::new(), warnings: Vec::new() }
+        Configuration {
+            defaults: settings.clone(),
+            settings,
+            origins: BTreeMap::new(),
+            warnings: Vec::new(),
+            old_names: BTreeMap::new(),
+        }
     }
 
     /// What the machine's file, the user's files and `NIX_CONFIG` say. The command line comes after
@@ -131,6 +139,10 @@ impl Configuration {
             self.note_unknown(name);
             return Ok(());
         };
+        let said = if adds { name.strip_prefix("extra-").unwrap_or(name) } else { name };
+        if said != setting.name {
+            self.old_names.insert(said.to_owned(), setting.name);
+        }
         let outcome = if adds {
             setting.append(&mut self.settings, value).unwrap_or(Ok(()))
         } else {
@@ -166,6 +178,12 @@ impl Configuration {
     #[must_use]
     pub fn origins(&self, setting: &Setting) -> &[Origin] {
         self.origins.get(setting.name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Older names of settings that somebody used, with the names that they have now.
+    #[must_use]
+    pub fn old_names(&self) -> &BTreeMap<String, &'static str> {
+        &self.old_names
     }
 
     /// What was odd so far.

@@ -10,8 +10,10 @@
 //! one where its value comes from ([`Origin`]). The rules are Nix's: the system's file first, then the user's files,
 //! then `NIX_CONFIG`, then the command line; later ones win, and `extra-NAME` adds to lists.
 //!
-//! [`StoreUrl`] and [`parse_machines`] are here too, since the values of `store` and `builders` are such.
+//! [`StoreUrl`], [`BinaryCacheUrl`] and [`parse_machines`] are here too, since the values of `store`, `substituters` and
+//! `builders` are such.
 
+mod binary_cache_url;
 pub mod client;
 mod conf_files;
 mod configuration;
@@ -27,6 +29,7 @@ mod table;
 mod unused;
 mod value;
 
+pub use binary_cache_url::{BinaryCacheUrl, CachePlace, S3Place};
 pub use conf_files::{ConfFile, ConfFileOwner, conf_files, system_conf_dir};
 pub use configuration::{Configuration, Origin};
 pub use flags::{CommandLineFlag, command_line_flag};
@@ -37,6 +40,6 @@ pub use nix_conf::{Source, SourceError};
 pub use sandbox_values::{FodNetwork, SandboxMode, SandboxPath};
 pub use settings_error::{Position, SettingsError, Warning};
 pub use store_url::{LocalStoreUrl, StoreUrl, StoreUrlError};
-pub use table::{Scope, Setting, Settings, TABLE, find_setting};
+pub use table::{DEFAULT_SUBSTITUTER, Scope, Setting, Settings, TABLE, find_setting};
 pub use unused::is_evaluator_setting;
-pub use value::{Kind, ValueError};
+pub use value::{Kind, ValueError, truth};

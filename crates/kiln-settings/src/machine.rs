@@ -19,7 +19,7 @@ pub struct Machine {
     pub is_root: bool,
     /// The directory of `nix.conf`, `machines` and `netrc`, usually `/etc/nix`.
     pub conf_dir: String,
-    /// The command that starts our own build hook, as words; none if there is none.
+    /// The command that starts the build hook, as words; none if there is none.
     pub build_hook: Vec<String>,
     /// The file of certificates of authorities that the system trusts, if one was found.
     pub ssl_cert_file: Option<String>,

@@ -115,12 +115,7 @@ pub enum StoreUrlError {
 impl StoreUrl {
     /// The store that a text names, as in `--store`, the setting `store` and the variable `NIX_REMOTE`.
     pub fn parse(url: &str) -> Result<StoreUrl, StoreUrlError> {
-        if url.len() > MAX_LENGTH {
-            return Err(StoreUrlError::TooLong(url.len()));
-        }
-        if let Some(position) = url.find('\0') {
-            return Err(StoreUrlError::Nul(position));
-        }
+        check_text(url)?;
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
         let parameters = || parse_query(url, query);
         match base {
@@ -234,8 +229,19 @@ impl LocalStoreUrl {
     }
 }
 
+/// Checks what must be so of every URL.
+pub(crate) fn check_text(url: &str) -> Result<(), StoreUrlError> {
+    if url.len() > MAX_LENGTH {
+        return Err(StoreUrlError::TooLong(url.len()));
+    }
+    match url.find('\0') {
+        Some(position) => Err(StoreUrlError::Nul(position)),
+        None => Ok(()),
+    }
+}
+
 /// The parameters after a `?`, decoded.
-fn parse_query(url: &str, query: &str) -> Result<BTreeMap<String, OsString>, StoreUrlError> {
+pub(crate) fn parse_query(url: &str, query: &str) -> Result<BTreeMap<String, OsString>, StoreUrlError> {
     let mut parameters = BTreeMap::new();
     let mut offset = url.len() - query.len();
     for part in query.split('&') {
@@ -256,7 +262,7 @@ fn parse_query(url: &str, query: &str) -> Result<BTreeMap<String, OsString>, Sto
 }
 
 /// Undoes percent-encoding. `offset` is where the text is in the URL.
-fn decode(url: &str, text: &str, offset: usize) -> Result<OsString, StoreUrlError> {
+pub(crate) fn decode(url: &str, text: &str, offset: usize) -> Result<OsString, StoreUrlError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut encoded = text.bytes().enumerate();
     while let Some((at, byte)) = encoded.next() {

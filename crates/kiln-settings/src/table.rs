@@ -86,6 +86,9 @@ pub fn find_setting(name: &str) -> Option<&'static Setting> {
     TABLE.iter().find(|setting| setting.name == name || setting.aliases.contains(&name))
 }
 
+/// What is substituted from unless the settings say otherwise; it has paths of `/nix/store` alone.
+pub const DEFAULT_SUBSTITUTER: &str = "https://cache.nixos.org/";
+
 /// Makes the table and the type of its values from rows
 /// `"name" ["alias", …] field: Type = |machine| default, Scope, "help";`.
 macro_rules! settings {
@@ -157,13 +160,13 @@ settings! {
     "always-allow-substitutes" [] always_allow_substitutes: bool = |_| false, Trusted,
         "Substitute also derivations that ask not to be substituted (`allowSubstitutes = false`).";
     "auto-allocate-uids" [] auto_allocate_uids: bool = |_| false, System,
-        "Run builders under user ids from a range of their own (`start-id`, `id-count`) instead of those of `build-users-group`.";
+        "Run builders under user ids from a range of their own (`start-id`, `id-count`) instead of those of `build-users-group`; only as root. With `use-cgroups`, derivations that require the feature `uid-range` (to be named in `system-features`) are root among 65536 ids then.";
     "auto-optimise-store" [] auto_optimise_store: bool = |_| false, Trusted,
         "Replace files that the store has already by hard links as they come in.";
     "build-dir" [] build_dir: Maybe = |_| None, System,
         "The directory in which build directories are made. If it is empty, `builds` in the state directory.";
     "build-hook" [] build_hook: List = |machine| machine.build_hook.clone(), System,
-        "The command that is asked, before each build, whether another machine should do it. Empty for none.";
+        "The command that is asked, before each build, whether another machine should do it; by default that of an installed Nix. Empty for none.";
     "build-poll-interval" [] build_poll_interval: u64 = |_| 5, Anyone,
         "After how many seconds a build that the hook postponed is offered again.";
     "build-users-group" [] build_users_group: String = |machine| if machine.is_root { "nixbld".to_owned() } else { String::new() }, System,
@@ -195,7 +198,7 @@ settings! {
     "filter-syscalls" [] filter_syscalls: bool = |_| true, System,
         "On Linux, refuse system calls to builders that a build should not make. Turning this off makes every local user as good as root.";
     "fod-network" [] fod_network: FodNetwork = |_| FodNetwork::Auto, Trusted,
-        "The network of fixed-output derivations: `host` is the machine's, `auto` is one of their own where possible and otherwise the machine's with a warning, `isolated` is one of their own or none. This version cannot give them one of their own: `auto` always warns, and `isolated` fails.";
+        "The network of fixed-output derivations: `host` is the machine's, `auto` is one of their own where possible and otherwise the machine's with a warning, `isolated` is one of their own or none. One of their own needs the program `pasta` (see `pasta-path`); from it, addresses of the machine's loopback interface cannot be reached.";
     "fsync-metadata" [] fsync_metadata: bool = |_| true, System,
         "Make sure that the database is on the disk before going on.";
     "fsync-store-paths" [] fsync_store_paths: bool = |_| false, System,
@@ -205,7 +208,7 @@ settings! {
     "hashed-mirrors" [] hashed_mirrors: List = |_| List::new(), Trusted,
         "Web servers that have files by hash; `builtin:fetchurl` asks them first.";
     "http-connections" ["binary-caches-parallel-connections"] http_connections: u64 = |_| 25, Trusted,
-        "How many connections for transfers there may be at once; 0 for any number.";
+        "How many requests there may be to one binary cache at once; 0 for any number.";
     "id-count" [] id_count: u64 = |_| 128 << 16, System,
         "With `auto-allocate-uids`, how many user ids the range has.";
     "ignored-acls" [] ignored_acls: Set = |_| set(&["security.csm", "security.selinux", "system.nfs4_acl"]), Trusted,
@@ -224,6 +227,8 @@ settings! {
         "After a failure, go on with whatever does not depend on it.";
     "keep-outputs" ["gc-keep-outputs"] keep_outputs: bool = |_| false, Trusted,
         "Collect no output as garbage whose derivation is not garbage.";
+    "kiln-metrics-listen" [] kiln_metrics_listen: List = |_| List::new(), System,
+        "Where Kiln's daemon tells those who watch over it what it does: each `unix:` with an absolute path, or `HOST:PORT`. Metrics and health are told to whoever can connect; who is doing what only at Unix sockets, which the daemon's user and group may use. Without a value nothing is told.";
     "log-lines" [] log_lines: u64 = |_| 25, Trusted,
         "How many of a failed build's last log lines are shown with the failure.";
     "max-build-log-size" ["build-max-log-size"] max_build_log_size: u64 = |_| 0, Trusted,
@@ -246,6 +251,8 @@ settings! {
         "For how many seconds it is remembered what a binary cache says about a path.";
     "netrc-file" [] netrc_file: String = |machine| format!("{}/netrc", machine.conf_dir), Trusted,
         "The file with user names and passwords for transfers, in the format of `netrc`.";
+    "pasta-path" [] pasta_path: Maybe = |_| None, System,
+        "The program `pasta` that connects the networks which fixed-output derivations have for themselves (`fod-network`). If it is empty, it is looked for in `PATH`.";
     "post-build-hook" [] post_build_hook: Maybe = |_| None, Trusted,
         "The program that is run after each build, with the derivation in `DRV_PATH` and its outputs in `OUT_PATHS`.";
     "pre-build-hook" [] pre_build_hook: Maybe = |_| None, System,
@@ -256,6 +263,8 @@ settings! {
         "With `repeat`, show the log of every round and not only of the first.";
     "repeat" ["build-repeat"] repeat: u64 = |_| 0, Trusted,
         "How often each build is done again to see whether it gives the same.";
+    "reported-nix-version" [] reported_nix_version: String = |_| "2.34.8".to_owned(), System,
+        "Which version of Nix the daemon says it is, in the form `X.Y.Z`. Clients show it and compare it with their own; it changes nothing else.";
     "require-sigs" [] require_sigs: bool = |_| true, Trusted,
         "Take store paths from elsewhere only if a key in `trusted-public-keys` signed them or their contents say their name.";
     "run-diff-hook" [] run_diff_hook: bool = |_| false, Trusted,
@@ -284,7 +293,7 @@ settings! {
         "The URL of the store: `auto` is the local one if it can be written to, else the daemon; `local`, `daemon`, `unix://SOCKET`, or the path of a directory that has a store of its own.";
     "substitute" ["build-use-substitutes"] substitute: bool = |_| true, Anyone,
         "Take store paths from substituters instead of building them.";
-    "substituters" ["binary-caches"] substituters: List = |_| list(&["https://cache.nixos.org/"]), Limited,
+    "substituters" ["binary-caches"] substituters: List = |_| list(&[DEFAULT_SUBSTITUTER]), Limited,
         "URLs of stores that offer what would otherwise have to be built.";
     "sync-before-registering" [] sync_before_registering: bool = |_| false, Trusted,
         "Write the whole file system to the disk before registering a path.";
@@ -303,7 +312,7 @@ settings! {
     "use-case-hack" [] use_case_hack: bool = Machine::is_darwin, System,
         "Give file names that differ only in case a suffix, for file systems that cannot tell them apart.";
     "use-cgroups" [] use_cgroups: bool = |_| false, System,
-        "On Linux, run each builder in a control group of its own, to end it surely and to know what it used.";
+        "On Linux, run each builder in a control group of its own (version 2), below that of Kiln, to end it surely and to know what it used. Memory is counted, and the number of processes limited, where the controllers can be enabled there.";
     "use-sqlite-wal" [] use_sqlite_wal: bool = |_| true, System,
         "Let the database use a write-ahead log, which lets readers and a writer work at once.";
 }

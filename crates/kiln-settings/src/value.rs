@@ -53,15 +53,21 @@ pub(crate) trait SettingValue: Sized {
     }
 }
 
+/// What Nix takes for true or false, in settings and in parameters of URLs.
+#[must_use]
+pub fn truth(text: &str) -> Option<bool> {
+    match text {
+        "true" | "yes" | "1" => Some(true),
+        "false" | "no" | "0" => Some(false),
+        _ => None,
+    }
+}
+
 impl SettingValue for bool {
     const KIND: Kind = Kind::Boolean;
 
     fn parse(text: &str) -> Result<bool, ValueError> {
-        match text {
-            "true" | "yes" | "1" => Ok(true),
-            "false" | "no" | "0" => Ok(false),
-            _ => Err(ValueError::expected("true or false (or yes, no, 1, 0)")),
-        }
+        truth(text).ok_or_else(|| ValueError::expected("true or false (or yes, no, 1, 0)"))
     }
 
     fn render(&self) -> String {

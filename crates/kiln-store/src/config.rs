@@ -160,6 +160,8 @@ pub struct StoreConfig {
     pub sync_metadata: bool,
     /// `fsync-store-paths`: files are on the disk before their path becomes valid.
     pub sync_store_paths: bool,
+    /// `sync-before-registering`: the whole file system is, each time.
+    pub sync_before_registering: bool,
     /// Whether the feature `ca-derivations` is on, which needs tables of its own.
     pub realisations: bool,
     /// `gc-reserved-space`, in bytes.
@@ -168,6 +170,8 @@ pub struct StoreConfig {
     pub allow_symlinked_store: bool,
     /// `ignored-acls`: extended attributes that are left alone.
     pub ignored_attributes: Vec<String>,
+    /// `auto-optimise-store`: files of new paths that are there already are replaced by links.
+    pub auto_optimise: bool,
     /// Longest wait for other processes that keep the database busy; Nix waits for ever.
     pub busy_deadline: Option<Duration>,
     /// `path-info-cache-size`: paths whose path info is kept in memory.
@@ -186,10 +190,12 @@ impl StoreConfig {
             use_write_ahead_log: true,
             sync_metadata: true,
             sync_store_paths: false,
+            sync_before_registering: false,
             realisations: false,
             reserved_space: 8 << 20,
             allow_symlinked_store: false,
             ignored_attributes: kiln_fs::canonical::IGNORED_ATTRIBUTES.map(str::to_owned).to_vec(),
+            auto_optimise: false,
             busy_deadline: None,
             path_info_cache_size: 65_536,
         }
@@ -206,6 +212,11 @@ impl StoreConfig {
             config.require_signatures = require;
         }
         Ok(config)
+    }
+
+    /// Whether files are brought to the disk before their path becomes valid.
+    pub fn syncs_files(&self) -> bool {
+        self.sync_store_paths || self.sync_before_registering
     }
 }
 

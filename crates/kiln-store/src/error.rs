@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use kiln_derivation::{HashModuloError, OutputPathError, ParseError};
-use kiln_store_path::MakePathError;
+use kiln_nar::export::ExportError;
+use kiln_store_path::{InvalidStorePath, MakePathError};
 
 /// An error of a store.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +113,15 @@ pub enum Error {
         /// What the stream said.
         error: io::Error,
     },
+    /// An export stream cannot be read.
+    #[error(transparent)]
+    Import(#[from] ExportError),
+    /// An export stream could not be had.
+    #[error("cannot read the stream to import: {0}")]
+    ImportSource(io::Error),
+    /// A text in an export stream that should be a store path is none.
+    #[error("the stream to import names a bad store path: {0}")]
+    ImportedPath(#[from] InvalidStorePath),
     /// A file that a permanent root was to be made as is something else.
     #[error("cannot create symlink '{}'; already exists and is not a link into the store", .0.display())]
     RootOccupied(PathBuf),
@@ -123,6 +133,17 @@ pub enum Error {
         /// The directory of roots.
         roots: PathBuf,
     },
+    /// A path that is to be deleted is needed.
+    #[error("cannot delete path '{path}' since it is still alive: {reason}")]
+    StillAlive {
+        /// The full path.
+        path: String,
+        /// What keeps it.
+        reason: String,
+    },
+    /// Nobody wanted the result any more.
+    #[error("cancelled")]
+    Cancelled,
     /// An error that several who wait for the same thing were told.
     #[error("{0}")]
     Shared(std::sync::Arc<Error>),

@@ -1,21 +1,38 @@
 //! The local store.
 
 mod add;
+mod adopt;
+mod clone;
 mod content;
 mod derivations;
+mod durable;
+mod export;
 mod filter;
+mod find_roots;
+mod generations;
+mod import;
 mod locks;
 mod logs;
+mod optimise;
 mod query;
 mod read;
+mod readdress;
+mod recovery;
 mod register;
+mod replace;
 mod roots;
 mod scratch;
+mod usage;
 mod verify;
 
 pub use add::{NewObject, StreamKind};
+pub use adopt::AdoptedFiles;
 pub use filter::{EntryKind, Filter};
-pub use verify::Verdict;
+pub use generations::OldGenerations;
+pub use optimise::Optimised;
+pub use roots::{absolute_path, replace_out_link};
+pub use usage::Usage;
+pub use verify::{Finding, Repair, Verdict, Verified};
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -26,16 +43,24 @@ use kiln_narinfo::PathInfo;
 use kiln_store_path::{StoreDir, StorePath};
 
 use crate::blocking::blocking;
+use crate::collection::AutomaticCollections;
 use crate::config::StoreConfig;
 use crate::directories;
 use crate::error::{Error, Result};
+use crate::figures::StoreFigures;
 use crate::info_cache::InfoCache;
 use crate::local::derivations::{DerivationCache, KnownHashes};
-use crate::temp_roots::SharedTempRoots;
+use crate::temp_roots::{HeldRoots, SharedTempRoots};
+
+/// More threads than this don't make disks any faster.
+const MOST_WORKERS: usize = 16;
 
 /// A store on this machine's disk, opened directly. Cloning gives another handle of the same.
+///
+/// Temporary roots belong to the handle that they were added through, and to its clones: they last until the last of them is
+/// gone. [`LocalStore::with_own_roots`] gives a handle that has none yet.
 #[derive(Clone)]
-pub struct LocalStore(Arc<Inner>);
+pub struct LocalStore(Arc<Inner>, Option<Arc<HeldRoots>>);
 
 struct Inner {
     config: StoreConfig,
@@ -45,8 +70,8 @@ struct Inner {
     infos: InfoCache,
     derivations: DerivationCache,
     hashes: Mutex<KnownHashes>,
-    /// None of a store that is only read.
-    temp_roots: Option<Arc<SharedTempRoots>>,
+    automatic_collections: AutomaticCollections,
+    figures: StoreFigures,
 }
 
 /// Takes what is worth telling the user while a store waits or upgrades itself.
@@ -75,25 +100,35 @@ impl LocalStore {
             realisations: config.realisations,
             write_ahead_log: config.use_write_ahead_log,
             sync: config.sync_metadata,
+            sync_commits: config.syncs_files(),
             busy_deadline: config.busy_deadline,
             reserved_space: config.reserved_space,
             on_notice,
             ..OpenOptions::default()
         };
         let database = Database::open(&config.locations.state_dir.join("db"), store_dir.clone(), options)?;
-        let temp_roots = match config.read_only {
+        // None of a store that is only read.
+        let roots = match config.read_only {
             true => None,
-            false => Some(SharedTempRoots::open(&config.locations.state_dir)?),
+            false => Some(Arc::new(SharedTempRoots::open(&config.locations.state_dir)?.holder())),
         };
-        Ok(Self(Arc::new(Inner {
-            temp_roots,
+        let inner = Inner {
+            automatic_collections: AutomaticCollections::default(),
+            figures: StoreFigures::default(),
             directory: Directory::open(&config.locations.real_dir)?,
             database,
             infos: InfoCache::new(config.path_info_cache_size),
             derivations: DerivationCache::new(),
             hashes: Mutex::new(KnownHashes::new(store_dir)),
             config,
-        })))
+        };
+        Ok(Self(Arc::new(inner), roots))
+    }
+
+    /// A handle of the same store with temporary roots of its own, which last as long as it and its clones.
+    #[must_use]
+    pub fn with_own_roots(&self) -> Self {
+        Self(Arc::clone(&self.0), self.1.as_deref().map(|roots| Arc::new(roots.another())))
     }
 
     /// Where the store is and how it is used.
@@ -116,6 +151,11 @@ impl LocalStore {
         &self.0.database
     }
 
+    /// What has been counted since the store was opened.
+    pub fn figures(&self) -> &StoreFigures {
+        &self.0.figures
+    }
+
     /// Where the files of a path are.
     pub fn real_path(&self, path: &StorePath) -> PathBuf {
         self.0.config.locations.real_dir.join(path.base_name())
@@ -124,6 +164,10 @@ impl LocalStore {
     /// The full logical path.
     pub fn print(&self, path: &StorePath) -> String {
         self.store_dir().print(path)
+    }
+
+    pub(crate) fn automatic_collections(&self) -> &AutomaticCollections {
+        &self.0.automatic_collections
     }
 
     /// A path's name in the store's directory.
@@ -135,7 +179,7 @@ impl LocalStore {
     }
 
     /// Runs work that blocks with the store at hand.
-    async fn work<T, F>(&self, work: F) -> T
+    pub(crate) async fn work<T, F>(&self, work: F) -> T
     where
         T: Send + 'static,
         F: FnOnce(&Self) -> T + Send + 'static,
@@ -148,7 +192,17 @@ impl LocalStore {
         Error::NotValid(self.print(path))
     }
 
+    /// Forgets what is known about paths that were changed.
+    fn forget<'a>(&self, paths: impl IntoIterator<Item = &'a StorePath>) {
+        self.0.infos.forget(paths);
+    }
+
     fn cached_info(&self, path: &StorePath) -> Option<Arc<PathInfo>> {
         self.0.infos.get(self.0.database.foreign_version(), path).0
     }
+}
+
+/// How many threads work at the same time on many paths.
+pub(crate) fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS)
 }

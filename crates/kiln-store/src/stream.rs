@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::mpsc;
 
+use crate::blocking::waiting;
+
 /// The contents of a path on their way: an archive, or a file.
 pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
 
@@ -25,6 +27,18 @@ pub(crate) struct BlockingReader {
 
 /// The asynchronous side of a [`BlockingReader`].
 pub(crate) struct Feeder(mpsc::Sender<io::Result<Vec<u8>>>);
+
+/// A stream of what `write` writes, on a thread of its own, as fast as it is read. The thread ends by itself when the
+/// stream is dropped; a failure or panic of `write` is an error at the end of the stream. Must be called within the
+/// runtime.
+pub fn written_by(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> ByteStream {
+    let (mut writer, reader) = from_blocking();
+    tokio::spawn(waiting(move || {
+        let written = write(&mut writer);
+        writer.finish(written);
+    }));
+    Box::pin(reader)
+}
 
 /// A stream into blocking code.
 pub(crate) fn into_blocking() -> (Feeder, BlockingReader) {
@@ -68,6 +82,16 @@ impl Read for BlockingReader {
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
+    }
+}
+
+/// Feeds a stream to the work that reads it, for as long as that wants it.
+pub(crate) async fn while_feeding<T>(feeder: Feeder, stream: ByteStream, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        result = &mut work => result,
+        () = feeder.feed(stream) => work.await,
     }
 }
 

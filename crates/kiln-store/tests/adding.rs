@@ -50,6 +50,48 @@ async fn a_closure_from_a_cache_arrives_and_reads_back() {
     assert_eq!(scratch.entries().len(), 6, "neither lock files nor scratch directories are left");
 }
 
+/// What is valid is replaced when all that comes has turned out to be right, and not before.
+#[tokio::test]
+async fn r4_a_damaged_path_is_replaced_by_what_is_right() {
+    let scratch = ScratchStore::new().await;
+    let store = &scratch.store;
+    let sample = sample("closure");
+    for (info, nar) in &sample {
+        store.add_nar(info.clone(), stream(nar.clone()), CheckSignatures::Yes).await.unwrap();
+    }
+    let entries = scratch.entries();
+    for (info, nar) in &sample {
+        let real = store.real_path(&info.path);
+        let damaged = if real.is_dir() { real.join("damage") } else { real.clone() };
+        let parent = damaged.parent().unwrap();
+        let mode = fs::metadata(parent).unwrap().permissions();
+        fs::set_permissions(parent, PermissionsExt::from_mode(0o755)).unwrap();
+        let _ = fs::remove_file(&damaged);
+        fs::write(&damaged, "damage").unwrap();
+        fs::set_permissions(parent, mode).unwrap();
+        let is_damaged = async || store.verify_contents(&info.path).await.unwrap() != Verdict::Good;
+        assert!(is_damaged().await);
+
+        let replace = async |info: &PathInfo, nar: &[u8]| {
+            let nar = std::io::Cursor::new(nar.to_vec());
+            store.replace_nar_from(info.clone(), nar, CheckSignatures::Yes).await
+        };
+        let mut other = nar.clone();
+        *other.last_mut().unwrap() ^= 1;
+        let unsigned = PathInfo { signatures: SignatureSet::new(), ..info.clone() };
+        let mut bad = vec![(info, &nar[..nar.len() - 1]), (info, &other[..])];
+        bad.extend(info.content_address.is_none().then_some((&unsigned, &nar[..])));
+        for (info, nar) in bad {
+            replace(info, nar).await.unwrap_err();
+            assert_eq!(fs::read(&damaged).unwrap(), b"damage", "it is as it was");
+        }
+        replace(info, nar).await.unwrap();
+        assert!(!is_damaged().await);
+        assert_eq!(read_all(&scratch, info).await, *nar);
+    }
+    assert_eq!(scratch.entries(), entries, "neither lock files nor scratch directories are left");
+}
+
 #[tokio::test]
 async fn content_addresses_of_every_method_are_checked() {
     let scratch = ScratchStore::new().await;

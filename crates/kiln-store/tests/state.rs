@@ -20,6 +20,9 @@ use kiln_store_path::{StorePath, StorePathName};
 use scratch_store::{ScratchStore, config, data, sample, store_path, stream};
 use tokio::io::AsyncReadExt;
 
+/// A name of those for what is being added.
+const SCRATCH: &str = "00000000000000000000000000000005-tmp-kiln";
+
 async fn add_text(store: &LocalStore, name: &str, references: &[&StorePath]) -> StorePath {
     let name = StorePathName::new(name).unwrap();
     let references = references.iter().map(|path| (*path).clone()).collect();
@@ -127,6 +130,39 @@ async fn temporary_roots_are_in_the_file_of_this_process() {
     assert!(file.exists());
     drop(other);
     assert!(!file.exists());
+}
+
+#[tokio::test]
+async fn temporary_roots_last_as_long_as_a_holder() {
+    let scratch = ScratchStore::new().await;
+    let file = scratch.store.config().locations.state_dir.join(format!("temproots/{}", std::process::id()));
+    let paths = ["00000000000000000000000000000001-a", "00000000000000000000000000000002-b"].map(store_path);
+    let kept = || -> Vec<String> {
+        let contents = fs::read_to_string(&file).unwrap();
+        let live =
+            contents.split_terminator('\0').filter(|path| !path.contains("00000000000000000000000000000000"));
+        live.map(|path| path.trim_start_matches("/nix/store/").to_owned()).collect()
+    };
+    let becomes = async |expected: &[&StorePath]| {
+        for _ in 0..1000 {
+            if kept() == expected.iter().map(ToString::to_string).collect::<Vec<_>>() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{:?} are kept", kept());
+    };
+    let (first, second) = (scratch.store.with_own_roots(), scratch.store.with_own_roots());
+    first.add_temp_roots(paths.to_vec()).await.unwrap();
+    second.add_temp_roots(paths[..1].to_vec()).await.unwrap();
+    second.add_temp_roots(paths[..1].to_vec()).await.unwrap();
+    let clone = first.clone();
+    drop(first);
+    becomes(&[&paths[0], &paths[1]]).await;
+    drop(clone);
+    becomes(&[&paths[0]]).await;
+    drop(second);
+    becomes(&[]).await;
 }
 
 #[tokio::test]
@@ -255,4 +291,44 @@ async fn derivations_that_belong_together_register_together() {
     store.register_valid_paths(infos).await.unwrap();
     let outputs = store.derivation_outputs(&store_path(names[1])).await.unwrap();
     assert_eq!(outputs.len(), 3);
+}
+
+/// What a process that was killed leaves beside the paths that it was working on, and what somebody still works on.
+#[tokio::test]
+async fn the_first_to_work_on_a_store_clears_up_after_the_dead() {
+    let root = scratch_store::ScratchDirectory::new();
+    let config = config(root.path());
+    let (directory, state) = (config.locations.real_dir.clone(), config.locations.state_dir.clone());
+    let open = || LocalStore::open(config.clone(), Arc::new(|_| {}));
+    drop(open().await.unwrap());
+    let [dead, busy] = ["0", "1"].map(|digit| format!("{}-path", digit.repeat(32)));
+    let write = |path: PathBuf, text: &str| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let full = |name: &str| format!("/nix/store/{name}");
+    // The last entry was being written.
+    let roots = format!("{}\0{}\0nonsense\0{}", full(&dead), full(&busy), full(&dead));
+    write(state.join("temproots/4194305"), &roots);
+    write(state.join("temproots/4194306"), &full(&dead));
+    let living = fs::File::open(state.join("temproots/4194306")).unwrap();
+    living.lock().unwrap();
+    for name in [&format!("{dead}.lock"), &format!("{busy}.lock"), &format!("{SCRATCH}/x"), ".kiln-trash-9/1"]
+    {
+        write(directory.join(name), "");
+    }
+    let lock = fs::File::open(directory.join(format!("{busy}.lock"))).unwrap();
+    lock.lock().unwrap();
+    let store = open().await.unwrap();
+    let names = |directory: &PathBuf| -> BTreeSet<String> {
+        fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    };
+    assert!(names(&directory).contains(SCRATCH), "who only looks changes nothing");
+    store.add_temp_roots(vec![store_path(&dead)]).await.unwrap();
+    assert_eq!(names(&directory), BTreeSet::from([".links".to_owned(), format!("{busy}.lock")]));
+    let own = std::process::id().to_string();
+    assert_eq!(names(&state.join("temproots")), BTreeSet::from(["4194306".to_owned(), own]));
 }

@@ -1,4 +1,4 @@
-//! Users and groups, as the system's name services know them (`getpwnam_r(3)`, `getgrnam_r(3)`).
+//! Users and groups, as the system's name services know them (`getpwnam_r(3)`, `getpwuid_r(3)`, `getgrnam_r(3)`).
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -40,6 +40,25 @@ pub fn user_by_name(name: &CStr) -> Result<Option<User>, Errno> {
             // SAFETY: success with a result means that the entry has been filled in.
             let entry = unsafe { entry.assume_init() };
             found = Some(User { uid: entry.pw_uid, gid: entry.pw_gid });
+        }
+        error
+    })?;
+    Ok(found)
+}
+
+/// The name of the user with that ID; `None` if there is none.
+pub fn name_of_user(uid: u32) -> Result<Option<CString>, Errno> {
+    let mut found = None;
+    with_growing_buffer(|buffer, length| {
+        let mut entry = MaybeUninit::<libc::passwd>::uninit();
+        let mut result = ptr::null_mut();
+        // SAFETY: all pointers are to live values, and `length` is the size of `buffer`.
+        let error = unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), buffer, length, &mut result) };
+        if error == 0 && !result.is_null() {
+            // SAFETY: success with a result means that the entry has been filled in.
+            let entry = unsafe { entry.assume_init() };
+            // SAFETY: the name of an entry is a terminated string in `buffer`.
+            found = Some(unsafe { CStr::from_ptr(entry.pw_name) }.to_owned());
         }
         error
     })?;
@@ -115,6 +134,8 @@ mod tests {
     #[test]
     fn root_is_known() {
         assert_eq!(user_by_name(c"root"), Ok(Some(User { uid: 0, gid: 0 })));
+        assert_eq!(name_of_user(0), Ok(Some(c"root".to_owned())));
+        assert_eq!(name_of_user(4_000_000_000), Ok(None));
         assert_eq!(group_by_name(c"root").unwrap().unwrap().gid, 0);
         assert!(groups_of_user(c"root", 0).unwrap().contains(&0));
     }
@@ -122,6 +143,7 @@ mod tests {
     #[test]
     fn unknown_names_are_not_errors() {
         assert_eq!(user_by_name(c"no-such-user-here"), Ok(None));
+        assert_eq!(name_of_user(u32::MAX - 1), Ok(None));
         assert_eq!(group_by_name(c"no-such-group-here"), Ok(None));
     }
 }

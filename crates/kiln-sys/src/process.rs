@@ -15,7 +15,9 @@ use rustix::process::Pid;
 use crate::failure::last_errno;
 
 mod namespaces;
+mod spawn;
 pub use namespaces::Namespaces;
+pub use spawn::{SpawnPlan, spawn_process_group};
 
 /// A process that [`clone_process`] made.
 #[derive(Debug)]
@@ -133,25 +135,25 @@ fn raw_clone(namespaces: Namespaces, pidfd: &mut libc::c_int) -> Result<i32, Err
     i32::try_from(result).ok().filter(|pid| *pid >= 0).ok_or_else(last_errno)
 }
 
-/// Moves the calling process, which must have a single thread, into a new user namespace without any mappings.
+/// Moves the calling process, which must have a single thread, into new namespaces. A user namespace among them has no
+/// mappings yet, and the others belong to it. A new PID namespace is for its children.
 ///
 /// # Errors
 ///
 /// `EDEADLK` if there are more threads; else what `unshare(2)` says.
-pub fn enter_user_namespace() -> Result<(), Errno> {
+pub fn enter_namespaces(namespaces: Namespaces) -> Result<(), Errno> {
     if !is_single_threaded() {
         return Err(Errno::DEADLK);
     }
-    // SAFETY: changes credentials only, of the only thread.
-    if unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0 { Ok(()) } else { Err(last_errno()) }
+    let flags = libc::c_int::try_from(namespaces.bits()).map_err(|_| Errno::INVAL)?;
+    // SAFETY: changes what the only thread is allowed and what it sees; no memory is involved, and no descriptor.
+    if unsafe { libc::unshare(flags) } == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 /// Becomes another program. Every descriptor from 3 on is closed by that. Returns only if it fails.
 pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
-    // SAFETY: marks descriptors, closes none: no owner of a descriptor in this process can notice before the program
-    // is replaced.
-    if unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) } != 0 {
-        return last_errno();
+    if let Err(errno) = mark_descriptors_close_on_exec() {
+        return errno;
     }
     let arguments = null_terminated(arguments);
     let environment = null_terminated(environment);
@@ -159,6 +161,14 @@ pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -
     // process or failed.
     unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     last_errno()
+}
+
+/// Sees to it that no program that is executed from now on gets a descriptor from 3 on.
+fn mark_descriptors_close_on_exec() -> Result<(), Errno> {
+    // SAFETY: marks descriptors, closes none: no owner of a descriptor in this process can notice before another program
+    // is executed.
+    let result = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 fn null_terminated(strings: &[CString]) -> Vec<*const libc::c_char> {

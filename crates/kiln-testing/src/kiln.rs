@@ -136,9 +136,10 @@ impl Kiln {
             command.arg(self.root());
         }
         let group = self.build_users.as_ref().map_or("", BuildUsers::group);
-        for (name, value) in [("sandbox-paths", SANDBOX_PATHS), ("build-users-group", group)]
-            .into_iter()
-            .chain(self.options.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        for (name, value) in
+            [("sandbox-paths", SANDBOX_PATHS), ("build-users-group", group), ("substituters", "")]
+                .into_iter()
+                .chain(self.options.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         {
             command.args(["--option", name, value]);
         }
@@ -204,8 +205,16 @@ impl Kiln {
     /// # Panics
     /// If it cannot be started.
     pub fn start_build(&self, recipe: &str, arguments: &[&str]) -> Child {
+        self.start_linked_build(recipe, &[&["--no-link"], arguments].concat())
+    }
+
+    /// Begins a build that leaves links to its outputs, and doesn't wait for its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_linked_build(&self, recipe: &str, arguments: &[&str]) -> Child {
         self.write("kiln.toml", recipe);
-        let mut command = self.command(["build", "--no-link"].iter().chain(arguments));
+        let mut command = self.command(["build"].iter().chain(arguments));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program.display()))
     }
@@ -247,7 +256,8 @@ impl Kiln {
     pub fn forget(&self, path: &str) {
         let database = self.root().join("nix/var/nix/db/db.sqlite");
         let delete = format!("pragma foreign_keys = on; delete from ValidPaths where path = '{path}';");
-        let status = Command::new("sqlite3").arg(database).arg(delete).status();
+        let status =
+            Command::new("sqlite3").args(["-cmd", ".timeout 60000"]).arg(database).arg(delete).status();
         let done = status.is_ok_and(|status| status.success());
         assert!(done, "sqlite3 cannot delete {path}");
     }

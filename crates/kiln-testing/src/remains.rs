@@ -6,23 +6,25 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::Kiln;
+use crate::{Kiln, SharedStore};
 
 /// What ends with the program does so a moment later.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where runs of the program could leave something.
+struct Places<'a> {
+    /// What no other process mentions.
+    scratch: &'a Path,
+    store: &'a Path,
+    state: &'a Path,
+}
 
 impl Kiln {
     /// Everything that a run of the program should have taken away when it ended: processes, mounts, directories and locks
     /// of builds. Waits a little for it to go.
     pub fn remains(&self) -> Vec<String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let remains = [self.processes(), self.mounts(), self.files()].concat();
-            if remains.is_empty() || Instant::now() > deadline {
-                return remains;
-            }
-            sleep(Duration::from_millis(20));
-        }
+        let (store, state) = (self.root().join("nix/store"), self.root().join("nix/var/nix"));
+        Places { scratch: self.directory(), store: &store, state: &state }.remains()
     }
 
     /// Waits until a file below the scratch directory is there, however long a busy machine takes.
@@ -47,37 +49,26 @@ impl Kiln {
 
     /// Processes that have the scratch directory in their command line, or in what is mounted for them.
     pub fn processes(&self) -> Vec<String> {
-        let Some(scratch) = self.directory().file_name().and_then(OsStr::to_str) else { return Vec::new() };
-        let own = std::process::id().to_string();
-        let mentions = |directory: &Path, file: &str| {
-            let bytes = fs::read(directory.join(file)).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).contains(scratch)
-        };
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let is_process = name.bytes().all(|byte| byte.is_ascii_digit()) && name != own;
-            let directory = entry.path();
-            // What mounts the tests' own namespace has is another question.
-            let is_strangers =
-                fs::read_link(directory.join("ns/mnt")).ok() != fs::read_link("/proc/self/ns/mnt").ok();
-            if is_process
-                && (mentions(&directory, "cmdline") || (is_strangers && mentions(&directory, "mountinfo")))
-            {
-                let command = fs::read(directory.join("cmdline")).unwrap_or_default();
-                found.push(format!(
-                    "process {name}: {}",
-                    String::from_utf8_lossy(&command).replace('\0', " ")
-                ));
-            }
-        }
-        found
+        processes(self.directory())
+    }
+}
+
+impl SharedStore {
+    /// As [`Kiln::remains`].
+    pub fn remains(&self) -> Vec<String> {
+        let (store, state) = (self.nix().store_dir(), self.nix().state_dir());
+        Places { scratch: self.directory(), store: &store, state: &state }.remains()
     }
 
-    fn mounts(&self) -> Vec<String> {
-        let scratch = self.directory().display().to_string();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        mounts.lines().filter(|line| line.contains(&scratch)).map(|line| format!("mount {line}")).collect()
+    /// Processes and mounts that are left, after waiting a little for them to go.
+    pub fn processes_left(&self) -> Vec<String> {
+        patiently(|| [processes(self.directory()), mounts(self.directory())].concat())
+    }
+}
+
+impl Places<'_> {
+    fn remains(&self) -> Vec<String> {
+        patiently(|| [processes(self.scratch), mounts(self.scratch), self.files()].concat())
     }
 
     fn files(&self) -> Vec<String> {
@@ -87,13 +78,57 @@ impl Kiln {
         };
         let is_left = |name: &String| {
             [".lock", ".chroot", ".check", ".tmp"].iter().any(|suffix| name.ends_with(suffix))
+                || name.starts_with("tmp-")
+                || name.ends_with("-tmp-kiln")
                 || name.starts_with('.') && name != ".links"
         };
-        let state = self.root().join("nix/var/nix");
-        let mut found: Vec<String> =
-            names(&self.root().join("nix/store")).into_iter().filter(is_left).collect();
-        found.extend(names(&state.join("builds")));
-        found.extend(names(&state.join("temproots")).into_iter().map(|name| format!("temproots/{name}")));
+        let mut found: Vec<String> = names(self.store).into_iter().filter(is_left).collect();
+        found.extend(names(&self.state.join("builds")));
+        found
+            .extend(names(&self.state.join("temproots")).into_iter().map(|name| format!("temproots/{name}")));
         found
     }
+}
+
+/// What is there still after a little while.
+fn patiently(look: impl Fn() -> Vec<String>) -> Vec<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let remains = look();
+        if remains.is_empty() || Instant::now() > deadline {
+            return remains;
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+fn processes(scratch: &Path) -> Vec<String> {
+    let Some(scratch) = scratch.file_name().and_then(OsStr::to_str) else { return Vec::new() };
+    let own = std::process::id().to_string();
+    let mentions = |directory: &Path, file: &str| {
+        let bytes = fs::read(directory.join(file)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).contains(scratch)
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_process = name.bytes().all(|byte| byte.is_ascii_digit()) && name != own;
+        let directory = entry.path();
+        // What mounts the tests' own namespace has is another question.
+        let is_strangers =
+            fs::read_link(directory.join("ns/mnt")).ok() != fs::read_link("/proc/self/ns/mnt").ok();
+        if is_process
+            && (mentions(&directory, "cmdline") || (is_strangers && mentions(&directory, "mountinfo")))
+        {
+            let command = fs::read(directory.join("cmdline")).unwrap_or_default();
+            found.push(format!("process {name}: {}", String::from_utf8_lossy(&command).replace('\0', " ")));
+        }
+    }
+    found
+}
+
+fn mounts(scratch: &Path) -> Vec<String> {
+    let scratch = scratch.display().to_string();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().filter(|line| line.contains(&scratch)).map(|line| format!("mount {line}")).collect()
 }

@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use crate::build_users::BuildUsers;
 use crate::kiln::{Ran, SANDBOX_PATHS};
 use crate::nix_peer::NixPeer;
 use crate::scratch_directory::{ScratchDirectory, make_writable};
@@ -17,6 +20,7 @@ pub struct SharedStore {
     program: PathBuf,
     scratch: ScratchDirectory,
     nix: NixPeer,
+    build_users: Option<BuildUsers>,
     options: Vec<(String, String)>,
 }
 
@@ -29,7 +33,15 @@ impl SharedStore {
         let program = std::env::var_os("KILN_TEST_PROGRAM").map_or_else(|| program.into(), PathBuf::from);
         let scratch = ScratchDirectory::new();
         let nix = NixPeer::find(&scratch.path().join("root"))?;
-        Some(Self { program, scratch, nix, options: Vec::new() })
+        Some(Self { program, scratch, nix, build_users: None, options: Vec::new() })
+    }
+
+    /// Gives Kiln build users, as root has them, which exist only in mount namespaces of its commands. An ordinary user has
+    /// none.
+    #[must_use]
+    pub fn with_build_users(mut self) -> Self {
+        self.build_users = BuildUsers::in_directory(self.scratch.path());
+        self
     }
 
     /// Sets a setting for all further commands of both.
@@ -62,9 +74,12 @@ impl SharedStore {
 
     /// A command of Kiln on this store, in the scratch directory.
     pub fn kiln_command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(&self.program);
+        let users = self.build_users.as_ref();
+        let mut command =
+            users.map_or_else(|| Command::new(&self.program), |users| users.command(&self.program));
         command.args(arguments).args(["--store", "local"]);
-        let common = [("sandbox-paths", SANDBOX_PATHS), ("build-users-group", "")];
+        let group = users.map_or("", BuildUsers::group);
+        let common = [("sandbox-paths", SANDBOX_PATHS), ("build-users-group", group), ("substituters", "")];
         let options = self.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in common.into_iter().chain(options) {
             command.args(["--option", name, value]);
@@ -80,6 +95,17 @@ impl SharedStore {
     pub fn kiln<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
         let output = self.kiln_command(arguments).output();
         output.unwrap_or_else(|error| panic!("{}: {error}", self.program.display())).into()
+    }
+
+    /// A link of this name to Kiln, which it finds its role by. Commands of [`NixPeer::command`] take it as a program.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn kiln_as(&self, name: &str) -> PathBuf {
+        let link = self.scratch.path().join(name);
+        std::os::unix::fs::symlink(&self.program, &link)
+            .unwrap_or_else(|error| panic!("{}: {error}", link.display()));
+        link
     }
 
     /// Builds targets with Kiln, which must succeed; the output paths.
@@ -109,6 +135,25 @@ impl SharedStore {
         arguments: impl IntoIterator<Item = S>,
     ) -> Vec<String> {
         self.nix.run(program, arguments).lines().map(str::to_owned).collect()
+    }
+
+    /// Has real Nix collect garbage. It looks at every process of the machine, and Nix 2.8 gives up if one of them has a
+    /// directory with a very long path open: then it is tried again, as such processes are other tests.
+    ///
+    /// # Panics
+    /// If it fails, or cannot look at all processes for a minute.
+    pub fn collect(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            let output = self.nix.output("nix-store", ["--gc"]);
+            let errors = String::from_utf8_lossy(&output.stderr);
+            if !errors.contains("File name too long") {
+                assert!(output.status.success(), "{errors}");
+                return;
+            }
+            sleep(Duration::from_millis(200));
+        }
+        panic!("Nix could not look at all processes of the machine for a minute");
     }
 
     /// Has real Nix compare the whole store with its database.

@@ -1,6 +1,6 @@
 //! All that is in a store, to compare what different programs have made of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -55,9 +55,31 @@ impl SharedStore {
         StoreContents { rows, files, locks, logs: self.logs() }
     }
 
+    /// Which names of the store directory, those of the pool of hard links among them, are the same file.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    pub fn hard_links(&self) -> BTreeSet<BTreeSet<String>> {
+        let root = self.nix().store_dir();
+        let mut files: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+        let mut open = names(&root);
+        while let Some(name) = open.pop() {
+            let path = root.join(&name);
+            let status =
+                fs::symlink_metadata(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            if status.is_dir() {
+                open.extend(names(&path).into_iter().map(|child| format!("{name}/{child}")));
+            } else {
+                files.entry(status.ino()).or_default().insert(name);
+            }
+        }
+        files.into_values().collect()
+    }
+
     fn query(&self, table: &str, query: &str) -> Vec<String> {
         let database = self.nix().state_dir().join("db/db.sqlite");
         let output = Command::new("sqlite3")
+            .args(["-cmd", ".timeout 60000"])
             .args(["-readonly", "-nullvalue", "NULL"])
             .arg(database)
             .arg(query)

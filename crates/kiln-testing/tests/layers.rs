@@ -20,17 +20,26 @@ const LAYERS: &[(&str, Layer)] = &[
     ("kiln-derivation", Layer::Pure),
     ("kiln-nar", Layer::Pure),
     ("kiln-narinfo", Layer::Pure),
+    ("kiln-protocol", Layer::Pure),
     ("kiln-settings", Layer::Pure),
     ("kiln-schedule", Layer::Pure),
     ("kiln-events", Layer::Pure),
+    ("kiln-metrics", Layer::Pure),
     ("kiln-sys", Layer::System),
     ("kiln-fs", Layer::System),
     ("kiln-diff", Layer::System),
     ("kiln-database", Layer::System),
+    ("kiln-http", Layer::System),
     ("kiln-builtins", Layer::System),
     ("kiln-sandbox", Layer::System),
     ("kiln-store", Layer::Service),
+    ("kiln-remote", Layer::Service),
+    ("kiln-substitute", Layer::Service),
+    ("kiln-cache", Layer::Service),
     ("kiln-build", Layer::Service),
+    ("kiln-daemon", Layer::Service),
+    ("kiln-web", Layer::Service),
+    ("kiln-serve", Layer::Service),
     ("kiln-console", Layer::Program),
     ("kiln-recipe", Layer::Program),
     ("kiln-cli", Layer::Program),
@@ -38,7 +47,22 @@ const LAYERS: &[(&str, Layer)] = &[
 ];
 
 /// Services see each other only where this says so.
-const SERVICES_SEEN: &[(&str, &str)] = &[("kiln-build", "kiln-store")];
+const SERVICES_SEEN: &[(&str, &str)] = &[
+    ("kiln-substitute", "kiln-store"),
+    ("kiln-substitute", "kiln-remote"),
+    ("kiln-cache", "kiln-remote"),
+    ("kiln-cache", "kiln-store"),
+    ("kiln-cache", "kiln-substitute"),
+    ("kiln-build", "kiln-remote"),
+    ("kiln-build", "kiln-store"),
+    ("kiln-build", "kiln-substitute"),
+    ("kiln-daemon", "kiln-build"),
+    ("kiln-daemon", "kiln-store"),
+    ("kiln-daemon", "kiln-substitute"),
+    ("kiln-daemon", "kiln-web"),
+    ("kiln-serve", "kiln-store"),
+    ("kiln-serve", "kiln-web"),
+];
 
 /// What pure crates may use from outside; none of it does I/O on its own.
 const PURE_DEPENDENCIES: &[&str] =

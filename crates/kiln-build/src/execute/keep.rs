@@ -46,7 +46,7 @@ fn keep_output(
     builder: Option<u32>,
 ) -> Result<Option<PathBuf>, kiln_fs::Error> {
     let from = Directory::open(&output.directory)?;
-    let name = Component::new(output.path.base_name())?;
+    let name = Component::new(output.scratch.base_name())?;
     if from.status(&name)?.is_none() {
         return Ok(None);
     }

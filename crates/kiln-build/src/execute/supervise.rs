@@ -4,10 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
+use kiln_fs::{FailPoint, fail_point};
 use kiln_sandbox::{BuilderExit, Isolation, Receipt, SandboxError, SetupError, StatusChannel, StatusMessage};
 use kiln_schedule::{Exceeded, Limits, Watchdog};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::log::BuilderLog;
 
 /// As much of the log as is read at once.
 const LOG_READ: usize = 64 << 10;
@@ -40,6 +43,8 @@ pub(crate) struct Supervisor {
     started: Instant,
     isolation: Option<Isolation>,
     exceeded: Option<Exceeded>,
+    /// The builder's mount namespace.
+    mounts: Option<OwnedFd>,
     /// Nothing of the build is left: it ended, or there never was a process.
     over: bool,
 }
@@ -53,6 +58,7 @@ impl Supervisor {
             started: Instant::now(),
             isolation: None,
             exceeded: None,
+            mounts: None,
             over: false,
         })
     }
@@ -61,21 +67,23 @@ impl Supervisor {
     ///
     /// The end is the exit of the builder, which the launcher reports when every process of the build is gone. What is
     /// in the log by then is read; a log that is closed earlier is not the end.
-    pub(crate) async fn run(&mut self, mut log: impl FnMut(&[u8])) -> Result<Execution, SuperviseError> {
+    pub(crate) async fn run(&mut self, log: &mut BuilderLog) -> Result<Execution, SuperviseError> {
         let mut buffer = vec![0; LOG_READ];
         let exit = loop {
             let deadline = self.check_time();
+            let room = log.room();
             tokio::select! {
                 received = receive(&self.status) => {
                     if let Some(exit) = self.take(received?)? {
                         break exit;
                     }
                 }
-                read = read_log(self.log.as_ref(), &mut buffer) => self.take_log(&buffer, read, &mut log),
+                read = read_log(room, self.log.as_ref(), &mut buffer) => self.take_log(&buffer, read, log),
                 () = sleep_until(deadline) => {}
             }
         };
-        self.drain_log(&mut buffer, &mut log);
+        self.drain_log(&mut buffer, log);
+        fail_point(FailPoint::BuilderEnded);
         Ok(Execution { exit, isolation: self.isolation.take(), exceeded: self.exceeded })
     }
 
@@ -96,14 +104,19 @@ impl Supervisor {
     fn take(&mut self, message: StatusMessage) -> Result<Option<BuilderExit>, SuperviseError> {
         match message {
             StatusMessage::Created { .. } => Ok(None),
-            StatusMessage::Started(isolation) => {
+            StatusMessage::Started { isolation, mounts } => {
+                fail_point(FailPoint::BuilderStarted);
                 self.isolation = Some(isolation);
+                self.mounts = mounts;
                 self.started = Instant::now();
                 Ok(None)
             }
             StatusMessage::SetupFailed(error) => Err(SuperviseError::Setup(error)),
             StatusMessage::Exited(exit) => {
                 self.over = true;
+                // That takes milliseconds, and nobody needs to wait for it.
+                let mounts = self.mounts.take();
+                drop(tokio::task::spawn_blocking(move || drop(mounts)));
                 Ok(Some(exit))
             }
         }
@@ -128,7 +141,7 @@ impl Supervisor {
         self.status.get_ref().0.kill();
     }
 
-    fn take_log(&mut self, buffer: &[u8], read: io::Result<usize>, log: &mut impl FnMut(&[u8])) {
+    fn take_log(&mut self, buffer: &[u8], read: io::Result<usize>, log: &mut BuilderLog) {
         match read {
             // A pseudo-terminal ends with EIO when nobody has its other end open.
             Ok(0) | Err(_) => self.log = None,
@@ -139,13 +152,13 @@ impl Supervisor {
                 {
                     self.stop(exceeded);
                 }
-                log(bytes);
+                log.write(bytes);
             }
         }
     }
 
     /// Reads what is there without waiting for more: whoever wrote it is dead.
-    fn drain_log(&mut self, buffer: &mut [u8], log: &mut impl FnMut(&[u8])) {
+    fn drain_log(&mut self, buffer: &mut [u8], log: &mut BuilderLog) {
         while let Some(fd) = &self.log {
             match rustix::io::read(fd.get_ref(), &mut *buffer) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -168,8 +181,9 @@ impl AsRawFd for Polled {
     }
 }
 
-#[expect(deprecated, reason = "sound here: both types own their descriptor and never change it")]
-fn watched<T: AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
+/// A descriptor that is waited for until it can be read, or has something to tell.
+#[expect(deprecated, reason = "sound here: all these types own their descriptor and never change it")]
+pub(crate) fn watched<T: AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
@@ -184,8 +198,13 @@ async fn receive(status: &AsyncFd<Polled>) -> Result<StatusMessage, SandboxError
     }
 }
 
-async fn read_log(log: Option<&AsyncFd<OwnedFd>>, buffer: &mut [u8]) -> io::Result<usize> {
+async fn read_log(
+    room: impl Future<Output = ()>,
+    log: Option<&AsyncFd<OwnedFd>>,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
     let Some(log) = log else { return std::future::pending().await };
+    room.await;
     loop {
         let mut ready = log.readable().await?;
         let read = ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut *buffer)?));

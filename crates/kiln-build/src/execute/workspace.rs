@@ -1,21 +1,23 @@
 //! What a build holds while it runs, and how it is given back.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_events::Verbosity;
-use kiln_fs::{Component, Directory, PathLocks, Trash, delete_tree};
+use kiln_fs::{Component, Directory, FailPoint, PathLocks, Trash, delete_tree, fail_point};
 use kiln_sandbox::{BuildDirectory, BuildUser, ChrootDirectory, Credentials, LaunchPlan, SandboxError};
 use kiln_schedule::Limits;
-use kiln_store::blocking;
+use kiln_store::{LocalStore, blocking};
 use kiln_store_path::StorePath;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::keep::{Kept, keep};
 use super::supervise::{Execution, SuperviseError, Supervisor};
-use crate::engine::Core;
+use crate::core::Core;
 use crate::error::Failure;
+use crate::log::BuilderLog;
 use crate::plan::PlannedOutput;
 use crate::slots::Slot;
 
@@ -38,10 +40,14 @@ struct Held {
     outputs: Vec<PlannedOutput>,
     /// What an earlier round has made, in the store's directory.
     earlier: Vec<Component>,
+    /// All that was wanted of the build was done.
+    has_succeeded: bool,
     /// Nothing of this build may be kept: a builtin may have had credentials.
     is_private: bool,
     /// Says when a registration that has begun is over.
     registration: Option<oneshot::Receiver<()>>,
+    /// Makes directories for the next build.
+    spares: Option<JoinHandle<()>>,
     locks: PathLocks,
     user: Option<BuildUser>,
     slot: Slot,
@@ -69,8 +75,10 @@ impl Workspace {
             directories,
             outputs: Vec::new(),
             earlier: Vec::new(),
+            has_succeeded: false,
             is_private: false,
             registration: None,
+            spares: None,
             locks,
             user,
             slot,
@@ -88,6 +96,11 @@ impl Workspace {
         user.map_or(Credentials::Caller, BuildUser::credentials)
     }
 
+    /// How many ids come with them.
+    pub(crate) fn ids(&self) -> u32 {
+        self.held.as_ref().and_then(|held| held.user.as_ref()).map_or(1, BuildUser::ids)
+    }
+
     /// The build user's id, if there is one.
     pub(crate) fn builder_uid(&self) -> Option<u32> {
         self.held.as_ref().and_then(|held| held.user.as_ref()).map(BuildUser::uid)
@@ -98,11 +111,13 @@ impl Workspace {
         &mut self,
         plan: &LaunchPlan,
         limits: Limits,
-        log: impl FnMut(&[u8]),
+        log: &mut BuilderLog,
     ) -> Result<Execution, SuperviseError> {
         let running = self.core.launcher.launch(plan)?;
+        fail_point(FailPoint::BuilderLaunched);
         let supervisor = Supervisor::new(running.status, running.log, limits)?;
         let Some(held) = &mut self.held else { return Err(kiln_sandbox::SandboxError::LauncherGone.into()) };
+        held.spares.get_or_insert_with(|| make_spares(&self.core, held.directories.chroot.is_some()));
         held.is_private = plan.builtin.is_some();
         held.supervisor.insert(supervisor).run(log).await
     }
@@ -114,11 +129,34 @@ impl Workspace {
         }
     }
 
+    /// Says that something lies at the place of an output before it is valid: deleted in the end, unless it becomes so.
+    pub(crate) fn expect_in_store(&mut self, path: StorePath, store: &Path) {
+        if let Some(held) = &mut self.held {
+            let output =
+                PlannedOutput { path: Some(path.clone()), scratch: path, directory: store.to_path_buf() };
+            held.outputs.push(output);
+        }
+    }
+
     /// Says what an earlier round has left in the store's directory: deleted in the end, unless [`Workspace::keep_earlier`].
     pub(crate) fn hold_earlier(&mut self, earlier: Vec<Component>) {
         if let Some(held) = &mut self.held {
             held.earlier = earlier;
         }
+    }
+
+    /// Deletes what an earlier round has made: before the outputs become valid, since after a crash nobody would look for it
+    /// any more.
+    pub(crate) async fn discard_earlier(&mut self) -> Result<(), Failure> {
+        let earlier = self.held()?.earlier.clone();
+        if earlier.is_empty() {
+            return Ok(());
+        }
+        let store = self.core.store.clone();
+        let deleted = blocking(move || {
+            earlier.iter().try_for_each(|name| delete_tree(store.directory(), name).map(drop))
+        });
+        Ok(deleted.await?)
     }
 
     /// Leaves what an earlier round has made where it is, for whoever wants to know why the next one made something else.
@@ -141,6 +179,7 @@ impl Workspace {
         let (core, derivation) = (Arc::clone(&self.core), derivation.clone());
         let made = blocking(move || {
             directories.discard(&core.trash)?;
+            fail_point(FailPoint::RoundCleared);
             Directories::make(&core, &derivation, sandboxed, &credentials)
         });
         let made = made.await?;
@@ -173,33 +212,60 @@ impl Workspace {
         self.held.as_ref()?.directories.build.as_ref().map(BuildDirectory::path)
     }
 
-    /// The outputs are not the builder's any more.
+    /// The build has succeeded: the outputs are not the builder's any more. What it made in their place still is.
     pub(crate) fn outputs_are_valid(&mut self) {
-        self.expect_outputs(Vec::new());
+        if let Some(held) = &mut self.held {
+            held.outputs.retain(|output| output.path.as_ref() != Some(&output.scratch));
+            held.has_succeeded = true;
+        }
+    }
+
+    /// Gives everything back, and waits for that: what there is to say of it is said while somebody listens.
+    pub(crate) async fn close(mut self) {
+        if let Some(giving_back) = self.give_back() {
+            // A panic has been told already.
+            let _ = giving_back.await;
+        }
+    }
+
+    fn give_back(&mut self) -> Option<JoinHandle<()>> {
+        let held = self.held.take()?;
+        let core = Arc::clone(&self.core);
+        // Without a runtime the program is ending; the launcher ends with it and kills what is left.
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        Some(runtime.spawn(async move {
+            held.give_back(&core).await;
+            core.tidier.later(core.shared());
+            let untidy = core.untidy.clone();
+            // What is idle no longer uses its store.
+            drop(core);
+            untidy.send_modify(|count| *count -= 1);
+        }))
     }
 }
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        let Some(held) = self.held.take() else { return };
-        let core = Arc::clone(&self.core);
-        // Without a runtime the program is ending; the launcher ends with it and kills what is left.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            held.give_back(&core).await;
-            core.empty_trash_later();
-            let untidy = core.untidy.clone();
-            // What is idle no longer uses its store.
-            drop(core);
-            untidy.send_modify(|count| *count -= 1);
-        });
+        // It goes on by itself.
+        drop(self.give_back());
     }
 }
 
 impl Held {
     async fn give_back(self, core: &Core) {
-        let Self { supervisor, directories, outputs, earlier, is_private, registration, locks, user, slot } =
-            self;
+        let Self {
+            supervisor,
+            directories,
+            outputs,
+            earlier,
+            has_succeeded,
+            is_private,
+            registration,
+            spares,
+            locks,
+            user,
+            slot,
+        } = self;
         let has_run = supervisor.is_some();
         if let Some(mut supervisor) = supervisor {
             supervisor.abandon().await;
@@ -208,11 +274,13 @@ impl Held {
             // Nothing is ever sent: the other end is dropped.
             let _ = registration.await;
         }
+        fail_point(FailPoint::ProcessesGone);
         // The next build may begin while this one's directories are deleted.
         drop(slot);
+        core.profiles.a_build_has_ended();
         let outputs = not_valid(core, outputs).await;
         let (trash, store) = (Arc::clone(&core.trash), core.store.clone());
-        let keeps = core.settings.keep_failed && has_run && !is_private && !outputs.is_empty();
+        let keeps = core.settings.keep_failed && has_run && !is_private && !has_succeeded;
         let (kept, removed) = blocking(move || {
             let mut directories = directories;
             let build = if keeps { directories.build.take() } else { None };
@@ -220,11 +288,17 @@ impl Held {
             let removed = delete(&outputs).and(directories.discard(&trash));
             let deleted = earlier.iter().try_for_each(|name| delete_tree(store.directory(), name).map(drop));
             let removed = removed.and(deleted.map_err(SandboxError::from));
+            fail_point(FailPoint::DirectoriesDiscarded);
             drop(locks);
+            fail_point(FailPoint::LocksReleased);
             drop(user);
             (kept, removed)
         })
         .await;
+        if let Some(spares) = spares {
+            // They are in the trash, which may be emptied for the last time from here on. A panic has been told already.
+            let _ = spares.await;
+        }
         match kept {
             None => {}
             Some(Ok(kept)) => tell(core, &kept),
@@ -236,10 +310,22 @@ impl Held {
     }
 }
 
+/// Makes directories for the next build while this one runs.
+fn make_spares(core: &Core, is_sandboxed: bool) -> JoinHandle<()> {
+    let (build, chroot) = (Arc::clone(&core.build_directories), Arc::clone(&core.chroot_directories));
+    tokio::task::spawn_blocking(move || {
+        // Whoever needs them will be told why there are none.
+        let _ = build.make_spare();
+        if is_sandboxed {
+            let _ = chroot.make_spare();
+        }
+    })
+}
+
 /// Those of the outputs that are not valid: a build may have been given up just when they became so.
 async fn not_valid(core: &Core, mut outputs: Vec<PlannedOutput>) -> Vec<PlannedOutput> {
-    match core.valid(outputs.iter().map(|output| &output.path)).await {
-        Ok(valid) => outputs.retain(|output| !valid.contains(&output.path)),
+    match core.valid(outputs.iter().map(|output| &output.scratch)).await {
+        Ok(valid) => outputs.retain(|output| !valid.contains(&output.scratch)),
         // Of what nobody knows whether it is valid, nothing is deleted.
         Err(_) => outputs.clear(),
     }
@@ -251,7 +337,7 @@ fn delete(outputs: &[PlannedOutput]) -> Result<(), SandboxError> {
     for output in outputs {
         match Directory::open(&output.directory) {
             Ok(directory) => {
-                let name = Component::new(output.path.base_name()).map_err(kiln_fs::Error::from)?;
+                let name = Component::new(output.scratch.base_name()).map_err(kiln_fs::Error::from)?;
                 delete_tree(&directory, &name)?;
             }
             Err(error) if error.is_not_found() => {}
@@ -282,8 +368,8 @@ impl Directories {
         credentials: &Credentials,
     ) -> Result<Self, SandboxError> {
         let build = core.build_directories.create(derivation.name().as_bytes(), credentials)?;
-        let name = format!("{derivation}.chroot");
-        let make = || ChrootDirectory::create(core.real_dir(), name.as_bytes(), credentials);
+        let name = LocalStore::build_directory_name(derivation);
+        let make = || core.chroot_directories.create(name.as_bytes(), credentials);
         Ok(Self { chroot: sandboxed.then(make).transpose()?, build: Some(build) })
     }
 

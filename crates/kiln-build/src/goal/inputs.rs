@@ -1,21 +1,23 @@
 //! Making a derivation's inputs valid, and knowing what its builder may read of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use kiln_events::BuildStatus;
 use kiln_store_path::{OutputsSpec, StorePath};
+use kiln_substitute::Existing;
 use std::sync::Arc;
 
 use super::derivation::Target;
-use super::outcome::{Outcome, OutcomeKind};
-use crate::engine::Core;
+use super::outcome::{Outcome, OutcomeKind, SharedOutcome};
+use crate::core::Core;
 use crate::error::Failure;
 use crate::request::BuildMode;
 
 /// Inputs that could not be had.
-pub(super) struct InputFailure {
+pub(crate) struct InputFailure {
     pub(super) failure: Failure,
     /// The paths of those that failed.
     pub(super) failed: Vec<StorePath>,
@@ -27,44 +29,41 @@ impl From<Failure> for InputFailure {
     }
 }
 
-/// Makes all inputs valid (D4). Unless the engine keeps going, the first that fails ends the wait, and what nobody else
+/// What input derivations have made.
+pub(super) type MadeInputs = BTreeMap<StorePath, SharedOutcome>;
+
+/// Makes all inputs valid (D4), or good in a repair. Unless the engine keeps going, the first that fails ends the wait, and what nobody else
 /// wants of the others is given up.
-pub(super) async fn realise_inputs(core: &Arc<Core>, target: &Target) -> Result<(), InputFailure> {
+pub(super) async fn realise_inputs(core: &Arc<Core>, target: &Target) -> Result<MadeInputs, InputFailure> {
     let store_dir = core.store_dir();
-    if let Some(missing) = target.derivation.input_sources.difference(&target.valid).next() {
-        let derivation = store_dir.display(&target.path);
-        let message = if target.is_basic {
-            format!(
-                "some dependencies of '{derivation}' are missing, such as '{}'",
-                store_dir.display(missing)
-            )
-        } else {
-            let missing = store_dir.display(missing);
-            format!("dependency '{missing}' of '{derivation}' does not exist, and substitution is disabled")
-        };
-        return Err(Failure::new(BuildStatus::MiscFailure, message).into());
-    }
+    realise_sources(core, target).await?;
+    let mode = if target.mode == BuildMode::Repair { BuildMode::Repair } else { BuildMode::Normal };
     let mut waiting: FuturesUnordered<_> = target
         .derivation
         .input_derivations
         .iter()
         .map(|(path, outputs)| {
-            let goal =
-                core.want_derivation(path, OutputsSpec::Names(outputs.outputs().clone()), BuildMode::Normal);
-            async move { (path, goal.result().await.unwrap_or_else(Outcome::lost)) }
+            let goal = core.want_derivation(path, OutputsSpec::Names(outputs.outputs().clone()), mode);
+            async move {
+                let outcome = goal.result().await.unwrap_or_else(Outcome::lost);
+                (path, core.keep(outcome).await)
+            }
         })
         .collect();
     let mut failed = Vec::new();
+    let mut made = MadeInputs::new();
     while let Some((path, outcome)) = waiting.next().await {
         if outcome.kind != OutcomeKind::Success {
             failed.push(path.clone());
             if !core.settings.keep_going {
                 break;
             }
+        } else {
+            made.insert(path.clone(), outcome);
         }
     }
     if failed.is_empty() {
-        return Ok(());
+        return Ok(made);
     }
     let message = format!(
         "cannot build derivation '{}': {} dependencies couldn't be built",
@@ -72,6 +71,35 @@ pub(super) async fn realise_inputs(core: &Arc<Core>, target: &Target) -> Result<
         failed.len()
     );
     Err(InputFailure { failure: Failure::new(BuildStatus::DependencyFailed, message), failed })
+}
+
+/// Makes the input sources valid, which must be had as they are.
+async fn realise_sources(core: &Core, target: &Target) -> Result<(), Failure> {
+    let missing: Vec<&StorePath> = target.derivation.input_sources.difference(&target.valid).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let store_dir = core.store_dir();
+    let (derivation, source) = (store_dir.display(&target.path), store_dir.display(first));
+    if !target.is_basic && core.substituters().await.is_none() {
+        let message =
+            format!("dependency '{source}' of '{derivation}' does not exist, and substitution is disabled");
+        return Err(Failure::misc(message));
+    }
+    let goals: Vec<_> = missing.iter().map(|path| core.want_path(path, Existing::Stays)).collect();
+    let outcomes = join_all(goals.iter().map(|goal| goal.result())).await;
+    for (path, outcome) in missing.iter().zip(outcomes) {
+        let outcome = outcome.unwrap_or_else(Outcome::lost);
+        if outcome.kind == OutcomeKind::Success {
+            continue;
+        }
+        let path = store_dir.display(path);
+        return Err(Failure::misc(if target.is_basic {
+            format!("some dependencies of '{derivation}' are missing, such as '{path}'")
+        } else {
+            let why = outcome.result.error_message.to_str_lossy().into_owned();
+            format!("dependency '{path}' of '{derivation}' does not exist: {why}")
+        }));
+    }
+    Ok(())
 }
 
 /// The closures of the named outputs of the input derivations and of the input sources (D5).

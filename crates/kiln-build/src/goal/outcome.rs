@@ -15,6 +15,8 @@ pub(crate) enum OutcomeKind {
     Failed,
     /// Nobody offers the path.
     NoSubstituters,
+    /// Somebody offers it, and nobody what it refers to.
+    IncompleteClosure,
 }
 
 /// The end of a goal.

@@ -1,29 +1,36 @@
-//! The goal of a path that is wanted as it is: it is valid, or cannot be had.
+//! The goal of a path whose contents are to be good (R4).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kiln_events::{BuildResult, BuildStatus};
 use kiln_store_path::StorePath;
+use kiln_substitute::Existing;
 
-use super::outcome::{Outcome, OutcomeKind};
-use crate::engine::Core;
+use super::contents::contents_are_good;
+use super::outcome::{Outcome, OutcomeKind, SharedOutcome};
+use crate::core::Core;
 use crate::error::Failure;
 
-/// Makes a path valid. Nobody substitutes it, so that it must be valid already.
-pub(crate) async fn path_goal(core: &Core, path: &StorePath) -> Outcome {
-    match is_valid(core, path).await {
-        Ok(true) => Outcome::success(BuildResult::new(BuildStatus::AlreadyValid), BTreeMap::new()),
-        Ok(false) => {
-            let path = core.store_dir().display(path);
-            let message = format!("path '{path}' does not exist and cannot be created");
-            let failure = Failure::new(BuildStatus::NoSubstituters, message);
-            Outcome::failure(OutcomeKind::NoSubstituters, failure.into_result())
+/// Makes the contents of a path good: nothing is done if they are, else they are had from a substituter.
+pub(crate) async fn repair_goal(core: &Core, path: &StorePath) -> SharedOutcome {
+    match contents_are_good(core, path).await {
+        Ok(true) => {
+            let result = BuildResult::new(BuildStatus::AlreadyValid);
+            return Arc::new(Outcome::success(result, BTreeMap::new()));
         }
-        Err(failure) => Outcome::failure(OutcomeKind::Failed, failure.into_result()),
+        Ok(false) => {}
+        Err(failure) => return Arc::new(Outcome::failure(OutcomeKind::Failed, failure.into_result())),
     }
-}
-
-async fn is_valid(core: &Core, path: &StorePath) -> Result<bool, Failure> {
-    core.store.add_temp_roots(vec![path.clone()]).await?;
-    Ok(core.store.is_valid(path).await?)
+    let goal = core.want_path(path, Existing::IsReplaced);
+    let outcome = goal.result().await.unwrap_or_else(Outcome::lost);
+    if outcome.kind == OutcomeKind::Success {
+        core.contents.made(path);
+        return outcome;
+    }
+    let mut message = format!("cannot repair path '{}'", core.store_dir().display(path));
+    if outcome.kind != OutcomeKind::NoSubstituters {
+        message = format!("{message}: {}", outcome.result.error_message.to_str_lossy());
+    }
+    Arc::new(Outcome::failure(outcome.kind, Failure::misc(message).into_result()))
 }

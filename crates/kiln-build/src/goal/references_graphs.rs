@@ -8,7 +8,7 @@ use kiln_narinfo::PathInfo;
 use kiln_store_path::StorePath;
 
 use super::derivation::Target;
-use crate::engine::Core;
+use crate::core::Core;
 use crate::error::Failure;
 
 /// Describes each closure that the options ask for.

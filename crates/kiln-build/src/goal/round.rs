@@ -1,28 +1,32 @@
 //! One run of a builder, from its plan to its registered outputs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_derivation::DerivationKind;
 use kiln_events::{Activity, ActivityGuard, ActivityId, BuildResult, BuildStatus, Verbosity};
+use kiln_fs::{FailPoint, fail_point};
 use kiln_sandbox::{ExitStatus, Network, SetupError, SetupStage};
 use kiln_settings::FodNetwork;
-use kiln_store_path::OutputName;
+use kiln_store::LocalStore;
+use kiln_store_path::{OutputName, StorePath};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
-use super::build::{Place, Prepared, built};
+use super::build::{Place, Prepared, built, needs_directory_beside_the_store, no_own_network};
 use super::derivation::{GoalError, Target};
 use super::outcome::Outcome;
-use crate::counters::ExpectedBuild;
-use crate::engine::Core;
+use super::resolved::record_realisations;
+use crate::audience::ExpectedWork;
+use crate::core::Core;
 use crate::error::Failure;
 use crate::execute::{Ending, Execution, SuperviseError, Workspace, builder_failure};
-use crate::hooks::post_build_hook;
+use crate::hooks::{post_build_hook, pre_build_hook};
+use crate::leftovers::delete_leftovers;
 use crate::log::BuilderLog;
-use crate::plan::{BuildPlan, Confined};
+use crate::plan::{BuildPlan, Confined, FixedNetwork, PlannedOutput};
 use crate::register::{EarlierRound, Registration, check, collect_outputs, register};
 use crate::request::BuildMode;
 
@@ -39,8 +43,12 @@ pub(super) struct Round<'a> {
     pub(super) target: &'a Target,
     pub(super) prepared: &'a Prepared,
     pub(super) missing: BTreeSet<OutputName>,
+    /// Outputs that are valid, whether their contents are good or not.
+    pub(super) occupied: BTreeSet<StorePath>,
     /// Which run this is, and of how many.
     pub(super) number: (u64, u64),
+    /// The network, if the output is fixed.
+    pub(super) network: FixedNetwork,
     /// The log of the builder that ran last, while it is being stored.
     pub(super) log: Option<JoinHandle<()>>,
 }
@@ -49,6 +57,8 @@ pub(super) struct Round<'a> {
 enum Stopped {
     /// It never began: the machine refuses what its world needs.
     Refused(SetupError),
+    /// It never began: the network that it was to have for itself can't be connected.
+    Unconnected(SetupError),
     Failed(Failure),
 }
 
@@ -62,22 +72,28 @@ impl Round<'_> {
     pub(super) async fn run(
         mut self,
         mut workspace: Workspace,
-        mut expected: ExpectedBuild,
+        mut expected: ExpectedWork,
     ) -> Result<Outcome, GoalError> {
         expected.start();
         let mut result =
             BuildResult { times_built: 1, start_time: now(), ..BuildResult::new(BuildStatus::Built) };
-        let mut ended = self.make_outputs(&mut workspace, &mut result).await;
+        let mut made = self.make_outputs(&mut workspace, &mut result).await;
         self.log_is_stored().await;
         // The slot and the user are for builders.
-        drop(workspace);
-        if ended.is_ok() {
-            ended = post_build_hook(self.core, &self.target.path, self.target.outputs.values()).await;
+        match &made {
+            Err(_) => workspace.close().await,
+            Ok(outputs) => {
+                drop(workspace);
+                outputs.values().for_each(|path| self.core.contents.made(path));
+                if let Err(failure) = post_build_hook(self.core, &self.target.path, outputs.values()).await {
+                    made = Err(failure);
+                }
+            }
         }
         result.stop_time = now();
-        expected.end(ended.is_ok());
-        match ended {
-            Ok(()) => Ok(built(self.core, self.target, result)),
+        expected.end(made.is_ok());
+        match made {
+            Ok(outputs) => Ok(built(self.core, outputs, result)),
             Err(failure) => {
                 result.status = failure.status;
                 result.error_message = failure.message;
@@ -87,12 +103,12 @@ impl Round<'_> {
         }
     }
 
-    /// Runs the builder as often as is wanted, and makes valid what it made.
+    /// Runs the builder as often as is wanted, and makes valid what it made. Returns the paths of all outputs.
     async fn make_outputs(
         &mut self,
         workspace: &mut Workspace,
         result: &mut BuildResult,
-    ) -> Result<(), Failure> {
+    ) -> Result<BTreeMap<OutputName, StorePath>, Failure> {
         let core = self.core;
         let mut confined = self.prepared.confined;
         let mut first: Option<EarlierRound> = None;
@@ -103,11 +119,12 @@ impl Round<'_> {
             let plan = self.run_builder(workspace, result, &mut confined).await?;
             let registration = self.registration(&plan, workspace);
             if self.target.mode == BuildMode::Check {
-                return check(core, registration, workspace).await;
+                check(core, registration, workspace).await?;
+                return Ok(self.target.outputs.clone());
             }
-            let collected = collect_outputs(core, &registration).await?;
+            let mut collected = collect_outputs(core, &registration).await?;
             let difference = match &first {
-                Some(first) => first.compare(core, registration.path, &collected).await,
+                Some(first) => first.compare(core, registration.path, &mut collected, workspace).await?,
                 None => None,
             };
             if let Some(difference) = difference {
@@ -124,101 +141,127 @@ impl Round<'_> {
                     first = Some(EarlierRound::keep(core, collected, workspace).await?);
                 }
                 self.number.0 += 1;
-                workspace.begin_anew(&self.target.path, confined == Confined::Sandbox).await?;
+                self.begin_anew(workspace, confined).await?;
                 continue;
             }
-            return register(core, registration, collected, workspace).await;
+            workspace.discard_earlier().await?;
+            let made = register(core, registration, collected, workspace).await?;
+            record_realisations(core, self.target, &made).await?;
+            fail_point(FailPoint::RealisationsRecorded);
+            // Those that were valid and that nothing was wanted of.
+            let mut outputs = self.target.outputs.clone();
+            outputs.extend(made);
+            return Ok(outputs);
         }
     }
 
-    /// Runs the builder once. Where the machine refuses a sandbox and the user accepts that, it runs without one (X2), from
-    /// then on.
+    /// Runs the builder once. Where the machine refuses a sandbox or a network, and the user accepts that, it runs without one
+    /// (X2), from then on.
     async fn run_builder(
         &mut self,
         workspace: &mut Workspace,
         result: &mut BuildResult,
         confined: &mut Confined,
     ) -> Result<BuildPlan, Failure> {
+        loop {
+            let plan = self.plan(workspace, *confined).await?;
+            self.clear_scratch_paths(&plan).await?;
+            match self.execute(&plan, workspace, result).await {
+                Ok(()) => return Ok(plan),
+                Err(Stopped::Failed(failure)) => return Err(failure),
+                Err(Stopped::Refused(refusal)) => {
+                    *confined = self.without_sandbox(&plan, &refusal, *confined)?
+                }
+                Err(Stopped::Unconnected(error)) => self.network = self.without_own_network(&plan, &error)?,
+            }
+            self.begin_anew(workspace, *confined).await?;
+        }
+    }
+
+    /// Whether the builder may go without the sandbox that the machine refuses.
+    fn without_sandbox(
+        &self,
+        plan: &BuildPlan,
+        refusal: &SetupError,
+        confined: Confined,
+    ) -> Result<Confined, Failure> {
         let core = self.core;
-        let plan = self.plan(workspace, *confined)?;
-        let refusal = match self.execute(&plan, workspace, result).await {
-            Ok(()) => return Ok(plan),
-            Err(Stopped::Failed(failure)) => return Err(failure),
-            Err(Stopped::Refused(refusal)) => refusal,
-        };
-        if *confined == Confined::Nothing || !core.settings.sandbox_fallback || core.is_diverted() {
-            return Err(setup_failure(&plan.derivation, &refusal, REFUSED));
+        if confined == Confined::Nothing || !core.settings.sandbox_fallback || core.is_diverted() {
+            return Err(setup_failure(&plan.derivation, refusal, REFUSED));
         }
         core.events.warn(format!("building '{}' without a sandbox, since {refusal}", plan.derivation));
-        *confined = Confined::Nothing;
-        workspace.begin_anew(&self.target.path, false).await?;
-        let plan = self.plan(workspace, *confined)?;
-        match self.execute(&plan, workspace, result).await {
-            Ok(()) => Ok(plan),
-            Err(Stopped::Failed(failure)) => Err(failure),
-            Err(Stopped::Refused(refusal)) => Err(setup_failure(&plan.derivation, &refusal, REFUSED)),
+        Ok(Confined::Nothing)
+    }
+
+    /// Whether the builder may have the machine's network in place of its own.
+    fn without_own_network(&self, plan: &BuildPlan, error: &SetupError) -> Result<FixedNetwork, Failure> {
+        match self.core.settings.fod_network {
+            FodNetwork::Auto => Ok(FixedNetwork::Host(Some(error.reason()))),
+            FodNetwork::Isolated | FodNetwork::Host => Err(no_own_network(&plan.derivation, &error.reason())),
         }
+    }
+
+    /// Makes room for another run of the builder.
+    async fn begin_anew(&self, workspace: &mut Workspace, confined: Confined) -> Result<(), Failure> {
+        let beside = needs_directory_beside_the_store(self.target, &self.occupied, confined);
+        workspace.begin_anew(&self.target.path, beside).await
+    }
+
+    /// Removes what an engine that was killed may have left at scratch paths in the store, and keeps a collector from doing
+    /// so with what is made there now.
+    async fn clear_scratch_paths(&self, plan: &BuildPlan) -> Result<(), Failure> {
+        let is_in_store = |output: &&PlannedOutput| {
+            output.path.as_ref() != Some(&output.scratch) && output.directory == self.core.real_dir()
+        };
+        let scratch: BTreeSet<StorePath> =
+            plan.made().filter(is_in_store).map(|output| output.scratch.clone()).collect();
+        if scratch.is_empty() {
+            return Ok(());
+        }
+        self.core.store.add_temp_roots(scratch.iter().cloned().collect()).await?;
+        Ok(delete_leftovers(&self.core.store, scratch).await?)
     }
 
     /// The plan of what happens in the build's directories.
-    fn plan(&self, workspace: &mut Workspace, confined: Confined) -> Result<BuildPlan, Failure> {
+    async fn plan(&self, workspace: &mut Workspace, confined: Confined) -> Result<BuildPlan, Failure> {
         let (core, target) = (self.core, self.target);
         if confined == Confined::Nothing {
-            self.check_unconfined()?;
+            check_home(Path::new(HOME))?;
         }
+        // Without a sandbox nothing of the plan is in there.
+        let chroot = workspace.chroot_directory().unwrap_or_default();
+        let hook_paths = if confined == Confined::Sandbox && !target.is_basic {
+            pre_build_hook(core, &target.path, &chroot).await?
+        } else {
+            Vec::new()
+        };
         let place = Place {
             credentials: workspace.credentials(),
-            // Without a sandbox nothing of the plan is in there.
-            chroot: workspace.chroot_directory().unwrap_or_default(),
+            ids: workspace.ids(),
+            chroot,
+            hook_paths,
             build_directory: workspace
                 .build_directory()
                 .ok_or_else(|| Failure::misc("the build has no directory"))?,
+            network: self.network.clone(),
         };
-        let plan = self.prepared.plan(core, target, &self.missing, confined, &place)?;
-        self.check_network(&plan)?;
-        workspace.expect_outputs(plan.outputs.values().cloned().collect());
+        let plan = self.prepared.plan(core, target, &self.missing, &self.occupied, confined, &place)?;
+        self.tell_of_network(&plan);
+        workspace.expect_outputs(plan.made().cloned().collect());
         Ok(plan)
     }
 
-    /// A builder that sees the host must not find a home there (B1), nor its outputs: those that are valid it could change.
-    fn check_unconfined(&self) -> Result<(), Failure> {
-        check_home(Path::new(HOME))?;
-        if self.target.mode == BuildMode::Check {
-            return Err(Failure::misc(format!(
-                "cannot check '{}' without a sandbox: the builder would write to its outputs, which are valid",
-                self.core.store_dir().display(&self.target.path)
-            )));
-        }
-        match self.target.outputs.iter().find(|(name, _)| !self.missing.contains(*name)) {
-            None => Ok(()),
-            Some((_, path)) => Err(Failure::misc(format!(
-                "cannot build '{}' without a sandbox: its output '{}' is valid already, and the builder would write to it",
-                self.core.store_dir().display(&self.target.path),
-                self.core.store_dir().display(path)
-            ))),
-        }
-    }
-
-    /// Whether the network that the builder gets is what `fod-network` wants (X2).
-    fn check_network(&self, plan: &BuildPlan) -> Result<(), Failure> {
-        if plan.launch.sandbox().is_none_or(|sandbox| sandbox.network != Network::Host) {
-            return Ok(());
-        }
-        match self.core.settings.fod_network {
-            FodNetwork::Host => Ok(()),
-            FodNetwork::Auto => {
-                self.core.events.warn(format!(
-                    "the fixed-output derivation '{}' is built with the network of this machine, since this version of Kiln \
-                     cannot give it one of its own; 'fod-network = host' accepts that without a warning",
-                    plan.derivation
-                ));
-                Ok(())
-            }
-            FodNetwork::Isolated => Err(Failure::misc(format!(
-                "cannot build '{}' with a network of its own, as 'fod-network = isolated' demands: this version of Kiln can \
-                 only share the network of this machine ('fod-network = host')",
+    /// Says so if the builder does not get the network that was wanted (X2).
+    fn tell_of_network(&self, plan: &BuildPlan) {
+        let shares = plan.launch.sandbox().is_some_and(|sandbox| sandbox.network == Network::Host);
+        if let FixedNetwork::Host(Some(reason)) = &self.network
+            && shares
+        {
+            self.core.events.warn(format!(
+                "the fixed-output derivation '{}' is built with the network of this machine and not with one of its own: \
+                 {reason}; 'fod-network = host' accepts that without a warning",
                 plan.derivation
-            ))),
+            ));
         }
     }
 
@@ -238,6 +281,7 @@ impl Round<'_> {
                 (number, total) => format!("building '{derivation}' (round {number}/{total})"),
             },
             BuildMode::Check => format!("checking outputs of '{derivation}'"),
+            BuildMode::Repair => format!("repairing outputs of '{derivation}'"),
         };
         let activity = Activity::Build { drv: derivation.into(), machine: None };
         self.core.events.start_with_text(ActivityId::NONE, Verbosity::Info, activity, text)
@@ -253,13 +297,19 @@ impl Round<'_> {
         let core = self.core;
         let log_path = core.store.log_path(&self.target.path, false);
         let mut log = BuilderLog::new(&core.settings, self.activity(), log_path);
-        let execution = workspace.run(&plan.launch, plan.limits, |bytes| log.write(bytes)).await;
+        if self.number.0 > 1 && !core.settings.print_repeated_builds {
+            log = log.quiet();
+        }
+        let execution = workspace.run(&plan.launch, plan.limits, &mut log).await;
         let log = log.finish();
         self.log_is_stored().await;
         self.log = log.stored;
         let Execution { exit, isolation, exceeded } = match execution {
             Ok(execution) => execution,
             Err(SuperviseError::Setup(error)) if is_refusal(&error) => return Err(Stopped::Refused(error)),
+            Err(SuperviseError::Setup(error)) if error.stage == SetupStage::NetworkHelper => {
+                return Err(Stopped::Unconnected(error));
+            }
             Err(SuperviseError::Setup(error)) => {
                 return Err(setup_failure(&plan.derivation, &error, "").into());
             }
@@ -267,6 +317,7 @@ impl Round<'_> {
         };
         result.cpu_user = u64::try_from(exit.user.as_micros()).ok();
         result.cpu_system = u64::try_from(exit.system.as_micros()).ok();
+        result.memory_peak = exit.memory_peak;
         result.isolation = isolation.as_ref().map(ToString::to_string);
         if let Some(isolation) = &result.isolation {
             core.events.message(Verbosity::Talkative, format!("'{}': {isolation}", plan.derivation));
@@ -277,6 +328,9 @@ impl Round<'_> {
                 exit.survivors, plan.derivation
             ))
             .into());
+        }
+        if exit.network_lost && exit.status != ExitStatus::Code(0) {
+            return Err(network_lost(plan).into());
         }
         let directory = workspace.build_directory();
         let disk_is_full = exit.status != ExitStatus::Code(0) && core.is_low_on_disk_space(directory).await;
@@ -295,17 +349,19 @@ impl Round<'_> {
     /// What becomes of the outputs.
     fn registration(&self, plan: &BuildPlan, workspace: &Workspace) -> Registration<'_> {
         let shares_network = plan.launch.sandbox().is_some_and(|sandbox| sandbox.network == Network::Host);
-        let copy_to =
-            shares_network.then(|| self.core.real_dir().join(format!("{}.chroot", self.target.path)));
+        let own_directory = self.core.real_dir().join(LocalStore::build_directory_name(&self.target.path));
         Registration {
             path: &self.target.path,
             derivation: &self.target.derivation,
             options: &self.prepared.options,
             output_paths: &self.target.outputs,
+            scratch: plan.scratch.clone(),
             outputs: plan.outputs.clone(),
             inputs: &self.prepared.inputs,
             builder: workspace.builder_uid(),
-            copy_to,
+            copy_to: shares_network.then(|| own_directory.clone()),
+            own_directory,
+            replaces: self.target.mode == BuildMode::Repair,
         }
     }
 }
@@ -313,6 +369,18 @@ impl Round<'_> {
 /// A world that could not be set up, and what to do about it (B12).
 fn setup_failure(derivation: &str, error: &SetupError, advice: &str) -> Failure {
     Failure::misc(format!("unable to start build process of '{derivation}': {error}{advice}"))
+}
+
+/// A builder whose network went away while it ran.
+fn network_lost(plan: &BuildPlan) -> Failure {
+    let helper = plan.launch.sandbox().and_then(|sandbox| sandbox.network_helper.clone()).unwrap_or_default();
+    Failure::new(
+        BuildStatus::TransientFailure,
+        format!(
+            "the builder of '{}' has lost its network, since '{helper}', which connected it, has ended",
+            plan.derivation
+        ),
+    )
 }
 
 /// Whether the machine does not let anybody have what a sandbox needs, as opposed to something having gone wrong.
@@ -338,7 +406,8 @@ fn check_home(home: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

@@ -28,6 +28,8 @@ struct Told {
     activity: ActivityGuard,
     records: BuilderActivities,
     tail: LogTail,
+    /// Lines go to the file and the tail only.
+    is_quiet: bool,
 }
 
 /// What is left of a log.
@@ -46,9 +48,15 @@ impl BuilderLog {
         let tail = LogTail::new(usize::try_from(settings.log_lines).unwrap_or(usize::MAX), TAIL_BYTES);
         Self {
             lines: LogLines::new(),
-            told: Told { activity, records, tail },
+            told: Told { activity, records, tail, is_quiet: false },
             file: settings.keep_build_log.then(|| LogFile::new(path, settings.compress_build_log)),
         }
+    }
+
+    /// The same, with lines that nobody is told unless the build fails.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.told.is_quiet = true;
+        self
     }
 
     /// Takes in what the builder wrote. Never waits.
@@ -57,6 +65,41 @@ impl BuilderLog {
             file.write(bytes);
         }
         self.lines.push(bytes, |line| self.told.line(line));
+    }
+
+    /// Waits until it is worth reading more of what the builder writes.
+    pub(crate) fn room(&self) -> impl Future<Output = ()> + use<> {
+        let room = self.file.as_ref().map(LogFile::room);
+        async move {
+            if let Some(room) = room {
+                room.await;
+            }
+        }
+    }
+
+    /// Takes in a line that others tell of: into the stored log and the tail. Says how many bytes were stored.
+    pub(super) fn store_line(&mut self, line: &[u8]) -> usize {
+        if let Some(file) = &mut self.file {
+            file.write(line);
+            file.write(b"\n");
+        }
+        self.told.tail.push(line);
+        line.len().saturating_add(1)
+    }
+
+    /// Takes in a phase that others tell of: into the stored log, as builders write it.
+    pub(super) fn store_phase(&mut self, phase: &Text) -> usize {
+        let record = serde_json::json!({ "action": "setPhase", "phase": phase.to_str_lossy() });
+        let line = format!("@nix {record}\n");
+        if let Some(file) = &mut self.file {
+            file.write(line.as_bytes());
+        }
+        line.len()
+    }
+
+    /// The build's activity.
+    pub(super) fn activity(&self) -> &ActivityGuard {
+        &self.told.activity
     }
 
     /// Ends the log, which is then stored while the build goes on. That it can't be is said, and no reason to fail a build.
@@ -86,6 +129,8 @@ impl Told {
             }
         }
         self.tail.push(line);
-        self.activity.result(ActivityResult::BuildLogLine(line.into()));
+        if !self.is_quiet {
+            self.activity.result(ActivityResult::BuildLogLine(line.into()));
+        }
     }
 }

@@ -11,10 +11,12 @@ use kiln_sandbox::{
     SystemCallFilter,
 };
 use kiln_schedule::Limits;
-use kiln_settings::Settings;
+use kiln_settings::{SandboxPath, Settings};
 use kiln_store_path::{OutputName, StoreDir, StorePath};
 
-use super::confinement::{Confined, sandbox};
+use super::confinement::{Confined, sandbox, wants_id_range};
+use super::fixed_network::FixedNetwork;
+use super::scratch::ScratchPaths;
 use crate::builtin::BuiltinInput;
 
 /// What will be done to build a derivation.
@@ -24,6 +26,10 @@ pub struct BuildPlan {
     pub derivation: String,
     /// The outputs that are wanted from this build, and where the builder puts them.
     pub outputs: BTreeMap<OutputName, PlannedOutput>,
+    /// What the builder makes besides, and what nobody wants of it.
+    pub unwanted: Vec<PlannedOutput>,
+    /// The paths of all outputs that the builder is told.
+    pub scratch: BTreeMap<OutputName, StorePath>,
     /// The builder and its world.
     pub launch: LaunchPlan,
     /// What it may take.
@@ -33,10 +39,19 @@ pub struct BuildPlan {
 /// An output of a build that is about to run.
 #[derive(Clone, Debug)]
 pub struct PlannedOutput {
-    /// The path that it will have.
-    pub path: StorePath,
-    /// The directory of the host in which the builder makes it, under the path's base name.
+    /// The path that it will have, if that does not follow from its content.
+    pub path: Option<StorePath>,
+    /// The path that the builder is told: the same one, or one that is rewritten afterwards.
+    pub scratch: StorePath,
+    /// The directory of the host in which the builder makes it, under the base name of `scratch`.
     pub directory: PathBuf,
+}
+
+impl PlannedOutput {
+    /// What it is called while its path may not be known.
+    pub(crate) fn path_or_scratch(&self) -> &StorePath {
+        self.path.as_ref().unwrap_or(&self.scratch)
+    }
 }
 
 /// All that a plan is made from.
@@ -50,8 +65,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) derivation: &'a Derivation,
     pub(crate) options: &'a BuildOptions,
     pub(crate) confined: Confined,
-    /// All outputs' paths.
-    pub(crate) output_paths: &'a BTreeMap<OutputName, StorePath>,
+    /// What it gets if its output is fixed.
+    pub(crate) network: &'a FixedNetwork,
+    /// The paths that the builder is told.
+    pub(crate) scratch: &'a ScratchPaths,
     /// Those that the build is for.
     pub(crate) missing: &'a BTreeSet<OutputName>,
     /// What the builder may read of the store.
@@ -61,10 +78,16 @@ pub(crate) struct Facts<'a> {
     pub(crate) references_graphs: &'a BTreeMap<String, Vec<GraphMember>>,
     pub(crate) impure_values: &'a BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) credentials: &'a Credentials,
+    /// How many IDs the credentials come with.
+    pub(crate) ids: u32,
+    /// The build's own cgroup, if it is to have one.
+    pub(crate) cgroup: Option<&'a ByteString>,
     /// The build's own directory beside the store, of which the builder sees parts.
     pub(crate) chroot: &'a Path,
     /// The directory for the builder's files.
     pub(crate) build_directory: &'a Path,
+    /// What the pre-build hook adds to `sandbox-paths`.
+    pub(crate) hook_paths: &'a [SandboxPath],
     /// What a builtin is given.
     pub(crate) builtin: Option<&'a BuiltinInput>,
 }
@@ -80,6 +103,8 @@ pub(crate) enum PlanError {
         "derivation '{derivation}' requested impure path '{path}', but it was not in allowed-impure-host-deps"
     )]
     ImpurePath { derivation: String, path: String },
+    #[error("cannot build '{derivation}': feature 'uid-range' {needs}")]
+    UidRange { derivation: String, needs: &'static str },
     #[error("unsupported builtin function '{0}'")]
     Builtin(String),
     #[error(
@@ -87,6 +112,10 @@ pub(crate) enum PlanError {
          '__noChroot' and 'sandbox = false' are not possible there"
     )]
     Diverted { derivation: String },
+    #[error("sandboxing builds is not supported on this platform")]
+    NoSandbox,
+    #[error("building using a diverted store is not supported on this platform")]
+    NoDivertedStore,
 }
 
 /// The plan for these facts.
@@ -99,8 +128,8 @@ pub(crate) fn make_plan(facts: &Facts<'_>) -> Result<BuildPlan, PlanError> {
         store_dir: facts.store_dir,
         build_directory: &inside,
         cores: facts.settings.cores,
-        output_paths: facts.output_paths,
-        redirections: &[],
+        output_paths: &facts.scratch.paths,
+        redirections: &facts.scratch.redirections,
         impure_values: facts.impure_values,
         references_graphs: facts.references_graphs,
     };
@@ -109,6 +138,10 @@ pub(crate) fn make_plan(facts: &Facts<'_>) -> Result<BuildPlan, PlanError> {
         && !kiln_builtins::NAMES.iter().any(|known| known.as_bytes() == name)
     {
         return Err(PlanError::Builtin(String::from_utf8_lossy(name).into_owned()));
+    }
+    if facts.confined == Confined::Nothing && wants_id_range(facts.options) {
+        let derivation = facts.store_dir.print(facts.path);
+        return Err(PlanError::UidRange { derivation, needs: "is only supported in sandboxed builds" });
     }
     let (confinement, directory) = match facts.confined {
         Confined::Sandbox => (Confinement::Sandbox(Box::new(sandbox(facts)?)), facts.chroot.join("store")),
@@ -130,18 +163,20 @@ pub(crate) fn make_plan(facts: &Facts<'_>) -> Result<BuildPlan, PlanError> {
         personality: personality(facts),
         system_calls: system_call_filter(facts),
         open_files: None,
-        cgroup: None,
+        cgroup: facts.cgroup.cloned(),
         confinement,
     };
-    let outputs = facts.output_paths.iter().filter(|(name, _)| facts.missing.contains(*name));
-    let outputs = outputs
-        .map(|(name, path)| {
-            (name.clone(), PlannedOutput { path: path.clone(), directory: directory.clone() })
-        })
-        .collect();
+    let made = facts.scratch.paths.iter().map(|(name, scratch)| {
+        let path = facts.derivation.outputs.get(name).and_then(|output| output.path()).cloned();
+        (name.clone(), PlannedOutput { path, scratch: scratch.clone(), directory: directory.clone() })
+    });
+    let (outputs, unwanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        made.partition(|(name, _)| facts.missing.contains(name));
     Ok(BuildPlan {
         derivation: facts.store_dir.print(facts.path),
         outputs,
+        unwanted: unwanted.into_values().collect(),
+        scratch: facts.scratch.paths.clone(),
         launch,
         limits: limits(facts.settings),
     })
@@ -181,6 +216,11 @@ pub(super) fn bytes(path: &Path) -> ByteString {
 }
 
 impl BuildPlan {
+    /// All that the builder makes.
+    pub(crate) fn made(&self) -> impl Iterator<Item = &PlannedOutput> {
+        self.outputs.values().chain(&self.unwanted)
+    }
+
     /// The plan as JSON, for programs.
     pub fn to_json(&self, store_dir: &StoreDir) -> serde_json::Value {
         let outputs: serde_json::Map<_, _> = self
@@ -188,7 +228,8 @@ impl BuildPlan {
             .iter()
             .map(|(name, output)| {
                 let value = serde_json::json!({
-                    "path": store_dir.print(&output.path),
+                    "path": output.path.as_ref().map(|path| store_dir.print(path)),
+                    "madeAs": store_dir.print(&output.scratch),
                     "madeIn": output.directory.to_string_lossy(),
                 });
                 (name.to_string(), value)
@@ -213,7 +254,15 @@ impl fmt::Display for BuildPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "derivation  {}", self.derivation)?;
         for (name, output) in &self.outputs {
-            writeln!(f, "output      {name} → {}, made in {}", output.path, output.directory.display())?;
+            let path = output.path_or_scratch();
+            writeln!(f, "output      {name} → {path}, made in {}", output.directory.display())?;
+            match &output.path {
+                None => {
+                    writeln!(f, "            (a path in place of the one that will follow from its content)")?
+                }
+                Some(path) if *path != output.scratch => writeln!(f, "            as {}", output.scratch)?,
+                Some(_) => {}
+            }
         }
         writeln!(f, "builder     {}", self.launch.builder)?;
         for argument in &self.launch.arguments {

@@ -14,6 +14,8 @@ pub enum BuildMode {
     Normal,
     /// They are built again elsewhere, and compared with what was made (D14). What they need is only made valid.
     Check,
+    /// Those whose contents are not what they were are built again and replaced (D15), and so is what they need.
+    Repair,
 }
 
 /// Things to make valid.
@@ -45,6 +47,8 @@ pub struct TargetResult {
     pub target: DerivedPath,
     /// How it ended.
     pub result: BuildResult,
+    /// Whether it failed only because another target did, and it was not waited for.
+    pub was_cancelled: bool,
     /// Paths of the wanted outputs, if it succeeded. Empty for a target that is not a derivation.
     pub outputs: BTreeMap<OutputName, StorePath>,
 }

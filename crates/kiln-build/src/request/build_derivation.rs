@@ -8,7 +8,7 @@ use kiln_store_path::{OutputsSpec, StorePath};
 
 use super::answer::BuildMode;
 use crate::engine::Engine;
-use crate::goal::{Wanted, derivation_goal};
+use crate::goal::{DerivationGoal, derivation_goal};
 
 impl Engine {
     /// Makes all outputs of a derivation valid that need not be in the store itself; its inputs must be valid. `path` is
@@ -19,9 +19,9 @@ impl Engine {
     pub async fn build_derivation(&self, path: &StorePath, derivation: BasicDerivation) -> BuildResult {
         // Not shared with who wants the derivation of that path from the store: it may be another one. If both are under way,
         // the locks on the outputs keep them apart.
-        let wanted = Arc::new(Wanted::new(OutputsSpec::All));
-        let core = Arc::clone(&self.core);
-        let goal = derivation_goal(core, path.clone(), Some(derivation), BuildMode::Normal, wanted);
-        goal.await.result.clone()
+        let (core, _listener) = self.request();
+        let goal = Arc::new(DerivationGoal::new(OutputsSpec::All, &core));
+        let way = derivation_goal(Arc::clone(&core), path.clone(), Some(derivation), BuildMode::Normal, goal);
+        core.with_space(way).await.result.clone()
     }
 }

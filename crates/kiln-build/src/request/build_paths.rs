@@ -7,11 +7,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use kiln_events::{BuildResult, BuildStatus, exit_status};
 use kiln_store_path::{DerivedPath, OutputName, StorePath};
+use kiln_substitute::Existing;
 
 use super::answer::{BuildAnswer, BuildMode, BuildRequest, FailedDerivation, TargetResult};
-use crate::engine::{Core, Engine};
+use crate::core::Core;
+use crate::engine::Engine;
 use crate::error::Failure;
-use crate::goal::{Outcome, OutcomeKind, SharedOutcome, path_goal};
+use crate::goal::{Outcome, OutcomeKind, SharedOutcome, repair_goal};
 
 impl Engine {
     /// Makes the targets valid. Never an error: what fails is in the answer.
@@ -20,9 +22,19 @@ impl Engine {
     /// else wants is cancelled. Dropping the future cancels it all (S12). When nothing is left of builds, what was cancelled
     /// included, [`Engine::idle`] tells.
     pub async fn build(&self, request: BuildRequest) -> BuildAnswer {
-        let core = &self.core;
+        let (core, _listener) = self.request();
+        if core.settings.min_free > 0 {
+            // A collection could be faster than the goals. If it cannot be written, they will say so.
+            let wanted = request.targets.iter().map(|target| target_path(target).clone()).collect();
+            let _ = core.store.add_temp_roots(wanted).await;
+        }
+        core.with_space(self.build_all(&core, request)).await
+    }
+
+    async fn build_all(&self, core: &Arc<Core>, request: BuildRequest) -> BuildAnswer {
         let _remembering = core.failures.remember();
-        if let Some(failure) = self.no_slots_for(&request.targets).await {
+        let _requested = core.profile.build_hook.request();
+        if let Some(failure) = self.no_slots_for(core, &request.targets).await {
             return refused(&request, &failure);
         }
         let mut waiting: FuturesUnordered<_> = request
@@ -48,8 +60,8 @@ impl Engine {
     }
 
     /// Whether builds are needed that could never start (S11).
-    async fn no_slots_for(&self, targets: &[DerivedPath]) -> Option<Failure> {
-        if self.core.slots_for_builds > 0 {
+    async fn no_slots_for(&self, core: &Core, targets: &[DerivedPath]) -> Option<Failure> {
+        if core.profile.slots_for_builds > 0 || core.profile.build_hook.has_machines() {
             return None;
         }
         match self.query_missing(targets).await {
@@ -63,12 +75,31 @@ impl Engine {
     }
 }
 
+/// What must be valid for a target to be made.
+fn target_path(target: &DerivedPath) -> &StorePath {
+    match target {
+        DerivedPath::Opaque(path) => path,
+        DerivedPath::Built { derivation, .. } => &derivation.path,
+    }
+}
+
 async fn target_outcome(core: &Arc<Core>, target: &DerivedPath, mode: BuildMode) -> SharedOutcome {
     match target {
-        DerivedPath::Opaque(path) => Arc::new(path_goal(core, path).await),
+        DerivedPath::Opaque(path) => {
+            // The goal's own root ends with it.
+            if let Err(error) = core.store.add_temp_roots(vec![path.clone()]).await {
+                let result = Failure::from(error).into_result();
+                return Arc::new(Outcome::failure(OutcomeKind::Failed, result));
+            }
+            if mode == BuildMode::Repair {
+                return repair_goal(core, path).await;
+            }
+            let goal = core.want_path(path, Existing::Stays);
+            goal.result().await.unwrap_or_else(Outcome::lost)
+        }
         DerivedPath::Built { derivation, outputs } if derivation.outputs.is_empty() => {
             let goal = core.want_derivation(&derivation.path, outputs.clone(), mode);
-            goal.result().await.unwrap_or_else(Outcome::lost)
+            core.keep(goal.result().await.unwrap_or_else(Outcome::lost)).await
         }
         DerivedPath::Built { .. } => {
             let message = format!(
@@ -87,6 +118,7 @@ fn answer(core: &Core, request: BuildRequest, outcomes: &BTreeMap<usize, SharedO
         .into_iter()
         .enumerate()
         .map(|(index, target)| {
+            let was_cancelled = !outcomes.contains_key(&index);
             let (result, outputs) = match outcomes.get(&index) {
                 Some(outcome) => (outcome.result.clone(), wanted(&target, &outcome.outputs)),
                 None => {
@@ -94,7 +126,7 @@ fn answer(core: &Core, request: BuildRequest, outcomes: &BTreeMap<usize, SharedO
                     (BuildResult::failure(BuildStatus::MiscFailure, message), BTreeMap::new())
                 }
             };
-            TargetResult { target, result, outputs }
+            TargetResult { target, result, was_cancelled, outputs }
         })
         .collect();
     let failed = results.iter().filter(|result| !result.result.is_success());
@@ -147,6 +179,7 @@ fn refused(request: &BuildRequest, failure: &Failure) -> BuildAnswer {
     let result = |target: &DerivedPath| TargetResult {
         target: target.clone(),
         result: failure.clone().into_result(),
+        was_cancelled: false,
         outputs: BTreeMap::new(),
     };
     BuildAnswer {

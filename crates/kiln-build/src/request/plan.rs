@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use kiln_sandbox::{BuildUser, Credentials};
-use kiln_store::blocking;
+use kiln_store::{LocalStore, blocking};
 use kiln_store_path::StorePath;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::goal::{Place, load, prepare};
+use crate::goal::{Place, build_options, load, prepare};
 use crate::plan::BuildPlan;
 
 impl Engine {
@@ -18,7 +18,7 @@ impl Engine {
     /// # Errors
     /// The derivation is not valid, or cannot be built here.
     pub async fn plan(&self, path: &StorePath) -> Result<BuildPlan, EngineError> {
-        let core = &self.core;
+        let core = &*self.core();
         let target = load(core, path, None).await?;
         let mut inputs = target.derivation.input_sources.clone();
         for (input, wanted) in &target.derivation.input_derivations {
@@ -28,18 +28,22 @@ impl Engine {
         }
         let valid = core.valid(&inputs).await?;
         inputs.extend(core.closure(&valid).await?);
-        let prepared = prepare(core, &target, inputs).await?;
+        let options = build_options(core, &target)?;
+        let prepared = prepare(core, &target, options, inputs).await?;
         let users = core.build_users.clone();
         let user = blocking(move || users.map_or(Ok(None), |users| users.try_acquire())).await;
         let user = user.map_err(kiln_sandbox::SandboxError::from)?;
         let name = target.path.name();
         let place = Place {
             credentials: user.as_ref().map_or(Credentials::Caller, BuildUser::credentials),
-            chroot: core.real_dir().join(format!("{}.chroot", target.path)),
+            ids: user.as_ref().map_or(1, BuildUser::ids),
+            chroot: core.real_dir().join(LocalStore::build_directory_name(&target.path)),
+            hook_paths: Vec::new(),
             build_directory: core.build_directories.path().join(format!("nix-build-{name}-0")).join("build"),
+            network: prepared.network.clone(),
         };
-        let outputs: BTreeSet<_> = target.outputs.keys().cloned().collect();
-        let mut plan = prepared.plan(core, &target, &outputs, prepared.confined, &place)?;
+        let outputs: BTreeSet<_> = target.derivation.outputs.keys().cloned().collect();
+        let mut plan = prepared.plan(core, &target, &outputs, &BTreeSet::new(), prepared.confined, &place)?;
         // Plans are shown, and a builtin may be given credentials.
         plan.launch.builtin = plan.launch.builtin.map(|_| "{}".into());
         Ok(plan)

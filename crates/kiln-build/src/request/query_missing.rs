@@ -3,12 +3,18 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use kiln_derivation::Derivation;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use kiln_derivation::{BuildOptions, Derivation};
+use kiln_narinfo::PathInfo;
 use kiln_store::{LocalStore, waiting};
 use kiln_store_path::{DerivedPath, OutputName, OutputsSpec, StorePath};
+use kiln_substitute::Substituters;
 
+use crate::core::Core;
 use crate::engine::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, Failure};
+use crate::goal::output_paths;
 
 /// What is missing for some targets, and how it would be had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +31,9 @@ pub struct Missing {
     pub nar_size: u64,
 }
 
+/// As many derivations are asked about at once.
+const ASKED_AT_ONCE: usize = 64;
+
 /// A derivation on the way down, or on the way back up.
 enum Step {
     Enter(StorePath, OutputsSpec),
@@ -37,12 +46,133 @@ impl Engine {
     /// # Errors
     /// The store cannot be asked.
     pub async fn query_missing(&self, targets: &[DerivedPath]) -> Result<Missing, EngineError> {
-        let (store, targets) = (self.core.store.clone(), targets.to_vec());
-        Ok(waiting(move || query_missing(&store, &targets)).await?)
+        let core = self.core();
+        let offered = offered(&core, targets).await?;
+        let (store, targets) = (self.store.clone(), targets.to_vec());
+        let substituted = offered.paths.clone();
+        let mut missing = waiting(move || query_missing(&store, &targets, &substituted)).await?;
+        missing.will_substitute = offered.paths.into_iter().collect();
+        (missing.download_size, missing.nar_size) = (offered.download_size, offered.nar_size);
+        Ok(missing)
+    }
+
+    /// What substituters that may be believed say of paths, valid or not, and how many bytes are to be downloaded of each, as
+    /// far as they tell; see [`Substituters::offered`].
+    pub async fn query_substitutable(&self, paths: Vec<StorePath>) -> Vec<(Arc<PathInfo>, u64)> {
+        match self.core().substituters().await {
+            Some(substituters) => substituters.offered(paths).await,
+            None => Vec::new(),
+        }
     }
 }
 
-fn query_missing(store: &LocalStore, targets: &[DerivedPath]) -> Result<Missing, kiln_store::Error> {
+/// What would be fetched.
+#[derive(Default)]
+struct Offered {
+    paths: BTreeSet<StorePath>,
+    download_size: u64,
+    nar_size: u64,
+}
+
+/// Asks the substituters for what the targets lack, from the top: of what they have, the inputs are not asked for.
+async fn offered(core: &Core, targets: &[DerivedPath]) -> Result<Offered, EngineError> {
+    let Some(substituters) = core.substituters().await else { return Ok(Offered::default()) };
+    let mut wanted = BTreeSet::new();
+    let mut seen = HashSet::new();
+    let mut open = Vec::new();
+    for target in targets {
+        match target {
+            DerivedPath::Opaque(path) => drop(wanted.insert(path.clone())),
+            DerivedPath::Built { derivation, outputs } => {
+                open.push((derivation.path.clone(), outputs.clone()))
+            }
+        }
+    }
+    let mut asking = FuturesUnordered::new();
+    loop {
+        while asking.len() < ASKED_AT_ONCE
+            && let Some((path, outputs)) = open.pop()
+        {
+            if seen.insert((path.clone(), format!("{outputs:?}"))) {
+                asking.push(ask_about(core, substituters, path, outputs));
+            }
+        }
+        let Some(answer) = asking.next().await else { break };
+        let Needs { fetched, built } = answer?;
+        wanted.extend(fetched);
+        open.extend(built);
+    }
+    let found = substituters.missing(wanted, &core.store).await.map_err(Failure::misc)?;
+    for trouble in found.troubles {
+        core.events.warn(trouble.to_string());
+    }
+    Ok(Offered { paths: found.will_substitute, download_size: found.download_size, nar_size: found.nar_size })
+}
+
+/// What a derivation needs: paths that may be fetched, and derivations to look at next.
+#[derive(Default)]
+struct Needs {
+    fetched: Vec<StorePath>,
+    built: Vec<(StorePath, OutputsSpec)>,
+}
+
+async fn ask_about(
+    core: &Core,
+    substituters: &Substituters,
+    path: StorePath,
+    wanted: OutputsSpec,
+) -> Result<Needs, EngineError> {
+    let (store, outputs) = (core.store.clone(), wanted.clone());
+    let derivation = {
+        let path = path.clone();
+        waiting(move || to_build(&store, &path, &outputs, &mut BTreeSet::new(), &BTreeSet::new())).await?
+    };
+    let Some(derivation) = derivation else {
+        let missing = if core.store.is_valid(&path).await? { Vec::new() } else { vec![path] };
+        return Ok(Needs { fetched: missing, built: Vec::new() });
+    };
+    let allows = BuildOptions::of(&derivation).is_ok_and(|options| options.allow_substitutes);
+    if allows || core.settings.always_allow_substitutes {
+        let outputs = derivation.outputs.iter().filter(|(name, _)| wanted.contains(name));
+        let paths: Option<Vec<StorePath>> = outputs.map(|(_, output)| output.path().cloned()).collect();
+        let valid = core.valid(paths.iter().flatten()).await?;
+        let paths: Option<Vec<StorePath>> =
+            paths.map(|paths| paths.into_iter().filter(|path| !valid.contains(path)).collect());
+        if let Some(paths) = paths
+            && has_all(substituters, &paths).await
+        {
+            return Ok(Needs { fetched: paths, built: Vec::new() });
+        }
+    }
+    let inputs = derivation.input_derivations.iter();
+    Ok(Needs {
+        fetched: derivation.input_sources.iter().cloned().collect(),
+        built: inputs
+            .map(|(path, wanted)| (path.clone(), OutputsSpec::Names(wanted.outputs().clone())))
+            .collect(),
+    })
+}
+
+/// Whether somebody who may be believed has each of the paths.
+async fn has_all(substituters: &Substituters, paths: &[StorePath]) -> bool {
+    for path in paths {
+        let mut search = substituters.find(path);
+        loop {
+            match search.next().await {
+                None => return false,
+                Some(candidate) if substituters.verdict(&candidate).is_trusted() => break,
+                Some(_) => {}
+            }
+        }
+    }
+    true
+}
+
+fn query_missing(
+    store: &LocalStore,
+    targets: &[DerivedPath],
+    substituted: &BTreeSet<StorePath>,
+) -> Result<Missing, Failure> {
     let mut missing = Missing::default();
     let mut unknown = BTreeSet::new();
     let mut seen: HashSet<StorePath> = HashSet::new();
@@ -67,7 +197,9 @@ fn query_missing(store: &LocalStore, targets: &[DerivedPath]) -> Result<Missing,
                 if seen.contains(&path) {
                     continue;
                 }
-                let Some(derivation) = to_build(store, &path, &outputs, &mut unknown)? else { continue };
+                let Some(derivation) = to_build(store, &path, &outputs, &mut unknown, substituted)? else {
+                    continue;
+                };
                 seen.insert(path.clone());
                 spared.push(path.clone());
                 spared.extend(derivation.known_output_paths().map(|(_, path)| path.clone()));
@@ -84,29 +216,30 @@ fn query_missing(store: &LocalStore, targets: &[DerivedPath]) -> Result<Missing,
         }
     }
     store.add_temp_roots_blocking(&spared)?;
-    missing.unknown = unknown.into_iter().collect();
+    missing.unknown = unknown.difference(substituted).cloned().collect();
     Ok(missing)
 }
 
-/// The derivation, unless there is nothing to do for it: its wanted outputs are valid, or it is missing itself.
+/// The derivation, unless there is nothing to build for it: its wanted outputs are valid or will be substituted, or it is
+/// missing itself.
 fn to_build(
     store: &LocalStore,
     path: &StorePath,
     wanted: &OutputsSpec,
     unknown: &mut BTreeSet<StorePath>,
-) -> Result<Option<Arc<Derivation>>, kiln_store::Error> {
+    substituted: &BTreeSet<StorePath>,
+) -> Result<Option<Arc<Derivation>>, Failure> {
     if store.path_info_blocking(path)?.is_none() {
         unknown.insert(path.clone());
         return Ok(None);
     }
     let derivation = store.read_derivation_blocking(path)?;
-    let mut paths = Vec::new();
-    for (_, output) in derivation.outputs.iter().filter(|(name, _)| wanted.contains(name)) {
-        match output.path() {
-            Some(path) => paths.push(path.clone()),
-            None => return Ok(Some(derivation)),
-        }
-    }
+    let known = output_paths(store, path, &derivation)?;
+    let names = derivation.outputs.keys().filter(|name| wanted.contains(name));
+    let Some(paths) = names.map(|name| known.get(name).cloned()).collect::<Option<Vec<StorePath>>>() else {
+        return Ok(Some(derivation));
+    };
     let valid = store.valid_among_blocking(&paths)?;
-    Ok(paths.iter().any(|path| !valid.contains(path)).then_some(derivation))
+    let is_missing = |path: &StorePath| !valid.contains(path) && !substituted.contains(path);
+    Ok(paths.iter().any(is_missing).then_some(derivation))
 }

@@ -1,15 +1,12 @@
 //! Where a download goes to: a file, or a tree.
 
 use crate::error::{BuiltinError, During as _};
-use crate::http::Sink;
 use kiln_fs::{Component, Directory, RestoreOptions, Restorer, delete_tree};
+use kiln_http::XZ_MEMORY;
 use kiln_nar::Decoder;
 use liblzma::stream::{Action, CONCATENATED, Status, Stream};
 use std::fs::File;
 use std::io::Write as _;
-
-/// How much memory an xz decoder may take. `xz -9` makes files that need 65 MiB.
-pub(crate) const XZ_MEMORY: u64 = 256 << 20;
 
 /// How much is decompressed at once.
 const CHUNK: usize = 64 * 1024;
@@ -46,10 +43,9 @@ impl<'a> Destination<'a> {
             _ => Ok(()),
         }
     }
-}
 
-impl Sink for Destination<'_> {
-    fn restart(&mut self) -> Result<(), BuiltinError> {
+    /// Forgets what has come so far: it will come again from its start.
+    pub(super) fn restart(&mut self) -> Result<(), BuiltinError> {
         match &mut self.kind {
             Kind::File(file) => {
                 *file = None;
@@ -66,7 +62,8 @@ impl Sink for Destination<'_> {
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), BuiltinError> {
+    /// Takes the next bytes.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), BuiltinError> {
         match &mut self.kind {
             Kind::File(Some(file)) => {
                 file.write_all(bytes).during("write to", &self.directory.path_of(self.name))

@@ -5,7 +5,7 @@ use crate::server::{Server, answer};
 
 fn with_mirrors(url: &str, mirrors: &[&Server]) -> Bench {
     let mut bench = Bench::fetchurl(url);
-    bench.inputs.transfers.hashed_mirrors = mirrors.iter().map(|mirror| mirror.url("/by-hash/")).collect();
+    bench.inputs.hashed_mirrors = mirrors.iter().map(|mirror| mirror.url("/by-hash/")).collect();
     bench
 }
 

@@ -2,7 +2,7 @@
 
 use crate::bench::Bench;
 use crate::server::{Server, answer, header};
-use crate::tls::TlsServer;
+use crate::tls::{fetchurl, serving};
 use std::io::{Read as _, Write as _, copy};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
@@ -48,9 +48,9 @@ fn b11_http_goes_through_its_proxy() {
 
 #[test]
 fn b11_https_goes_through_a_tunnel() {
-    let server = TlsServer::new(&["h2"], None, b"by tunnel");
+    let server = serving(&["h2"], b"by tunnel");
     let proxy = tunnelling();
-    let mut bench = server.fetchurl(&server.url("/")).netrc("default login you password other");
+    let mut bench = fetchurl(&server, &server.url("/")).netrc("default login you password other");
     bench.inputs.transfers.proxies.https = proxy.url("").replace("http://", "me:secret@");
     bench.succeed();
     assert_eq!(bench.contents(), b"by tunnel");
@@ -59,14 +59,14 @@ fn b11_https_goes_through_a_tunnel() {
     assert!(request.starts_with(&format!("CONNECT {host} HTTP/1.1\r\n")), "{request}");
     assert_eq!(header(request, "proxy-authorization"), MINE);
     assert_eq!(header(request, "authorization"), None);
-    assert_eq!(server.seen()[0].authorization.as_deref(), Some("Basic eW91Om90aGVy"));
+    assert_eq!(server.requests()[0].authorization.as_deref(), Some("Basic eW91Om90aGVy"));
 }
 
 #[test]
 fn b11_a_proxy_that_refuses() {
     let proxy = Server::answering([answer("403 Forbidden", &[], b"")]);
     let mut bench = Bench::fetchurl("https://nowhere.invalid/");
-    bench.inputs.certificates = Some(TlsServer::new(&[], None, b"").authority.clone());
+    bench.inputs.certificates = Some(serving(&[], b"").authority().to_vec());
     bench.inputs.transfers.proxies.all = proxy.url("");
     let error = bench.fail();
     assert!(error.contains("couldn't connect to the server: "), "{error}");
@@ -99,12 +99,12 @@ fn b11_derivations_do_not_choose_the_proxy() {
 
 #[test]
 fn b11_a_proxy_may_have_tls() {
-    let proxy = TlsServer::new(&["http/1.1"], None, b"by proxy");
-    let mut bench = proxy.fetchurl("http://nowhere.invalid/path");
+    let proxy = serving(&["http/1.1"], b"by proxy");
+    let mut bench = fetchurl(&proxy, "http://nowhere.invalid/path");
     bench.inputs.transfers.proxies.http = proxy.url("/");
     bench.succeed();
     assert_eq!(bench.contents(), b"by proxy");
-    assert_eq!(proxy.seen()[0].target, "http://nowhere.invalid/path");
+    assert_eq!(proxy.requests()[0].target, "http://nowhere.invalid/path");
 }
 
 /// A SOCKS proxy that wants a password, and connects whoever has it to `server`, whatever they ask for. Returns what

@@ -1,8 +1,8 @@
 //! `kiln build`: from targets to outputs, links to them, and a report of what failed.
 
 mod answer;
-mod missing;
-mod report;
+pub(crate) mod missing;
+pub(crate) mod report;
 
 use std::path::PathBuf;
 
@@ -72,6 +72,9 @@ fn arguments(command: Command) -> Command {
             "Build once more what is valid already, elsewhere, and tell where it differs; with --keep-failed, what differs is \
              kept beside the output, as PATH.check",
         ),
+        Arg::new("repair").long("repair").action(ArgAction::SetTrue).conflicts_with("check").help(
+            "Read the outputs that are valid, and all that they refer to, and build again what is not what it was",
+        ),
         Arg::new(LOGS_FLAG)
             .short('L')
             .long(LOGS_FLAG)
@@ -82,30 +85,34 @@ fn arguments(command: Command) -> Command {
 }
 
 fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
-    let session = Session::open(invocation)?;
+    let session = Session::open_any(invocation)?;
     let mut named = invocation.values::<String>("target");
     if named.is_empty() {
         named.push(".".to_owned());
     }
     let targets = targets::wanted(&session, &named)?;
-    let engine = session.engine(invocation)?;
+    let builder = session.builder(invocation)?;
     let dry_run = invocation.flag("dry-run");
     let work = async {
-        let missing = engine.query_missing(&targets).await?;
+        let missing = builder.query_missing(&targets).await?;
         if session.settings.print_missing || dry_run {
             missing::tell(&missing, &session);
         }
         if dry_run {
             return Ok((missing, None));
         }
-        let mode = if invocation.flag("check") { BuildMode::Check } else { BuildMode::Normal };
+        let mode = match (invocation.flag("check"), invocation.flag("repair")) {
+            (true, _) => BuildMode::Check,
+            (_, true) => BuildMode::Repair,
+            _ => BuildMode::Normal,
+        };
         let request =
             BuildRequest { targets: targets.clone(), mode, keep_going: session.settings.keep_going };
-        let answer = engine.build(request).await;
-        engine.idle().await;
+        let answer = builder.build(request).await?;
+        builder.idle().await;
         Ok((missing, Some(answer)))
     };
-    let (missing, answer) = session.wait(or_interrupted(work, engine.idle()))?;
+    let (missing, answer) = session.wait(or_interrupted(work, builder.idle()))?;
     let is_json = invocation.flag("json");
     let Some(answer) = answer else {
         if is_json {

@@ -1,12 +1,19 @@
 //! `kiln store`: what is in a store.
 
 mod add;
-mod archive;
+pub(crate) mod archive;
 mod closure;
+mod delete;
 mod diff;
 mod info;
+mod make_content_addressed;
+mod optimise;
 mod path_info;
+mod ping;
 mod query;
+mod repair;
+mod sign;
+mod trust;
 mod verify;
 
 use std::path::PathBuf;
@@ -22,7 +29,7 @@ use crate::targets;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "store",
-    purpose: "Look into a store, add to it, and check it",
+    purpose: "Look into a store, add to it, check it, and delete from it",
     description: "Paths may be given as store paths, as paths within them, or as links to them, such as './result'.",
     kind: Kind::Group(&[
         add::ENTRY,
@@ -33,6 +40,12 @@ pub(super) const ENTRY: Entry = Entry {
         archive::DUMP,
         archive::RESTORE,
         verify::ENTRY,
+        repair::ENTRY,
+        sign::ENTRY,
+        make_content_addressed::ENTRY,
+        ping::ENTRY,
+        optimise::ENTRY,
+        delete::ENTRY,
     ]),
 };
 

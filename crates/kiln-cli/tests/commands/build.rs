@@ -154,10 +154,10 @@ fn s13_exit_codes() {
     let scratch = scratch();
     for (arguments, exit_code) in [
         (":bad", 100),
-        (":slow --timeout 1", 101),
+        (":slow --timeout 5", 101),
         (":slow --max-silent-time 1", 101),
         (":mismatch", 102),
-        (":slow :mismatch -k --timeout 1 -j2", 103),
+        (":slow :mismatch -k --timeout 5 -j2", 103),
         (":elsewhere", 100),
         (":hello --max-jobs 0", 1),
         (":nothing", 1),

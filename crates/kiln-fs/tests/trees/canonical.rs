@@ -288,6 +288,62 @@ fn hard_links_to_elsewhere_are_refused() {
     }
 }
 
+/// Trees of one build that are done at the same time, with files in common, come out as one after the other.
+#[test]
+fn trees_with_files_in_common_can_be_done_at_once() {
+    if !is_root() {
+        return skipped("hard links between trees, with a build user", "needs root");
+    }
+    let names = ["a", "b", "c"];
+    let make = || {
+        let scratch = Scratch::new();
+        for name in names {
+            scratch.tree(name);
+            for number in 0..200 {
+                let (first, file) =
+                    (scratch.path(&format!("a/{number}")), scratch.path(&format!("{name}/{number}")));
+                if name == "a" {
+                    fs::write(&file, vec![b'x'; number * 100]).unwrap();
+                    fs::set_permissions(&file, fs::Permissions::from_mode(0o640 | (number as u32 % 2) << 6))
+                        .unwrap();
+                } else {
+                    fs::hard_link(&first, &file).unwrap();
+                }
+            }
+        }
+        names.iter().for_each(|name| own_all(&scratch.path(name), BUILDER));
+        scratch
+    };
+    let ownership = || Ownership::of_this_process().built_by(BUILDER..=BUILDER);
+    let scan = |scratch: &Scratch, canonicaliser: &Canonicaliser, name: &str| {
+        scan_output(&scratch.directory, &component(name), &mut canonicaliser.share(), [], true)
+    };
+    let one_by_one = make();
+    let canonicaliser = Canonicaliser::new(ownership());
+    let expected = names.map(|name| scan(&one_by_one, &canonicaliser, name).unwrap());
+    canonicaliser.finish().unwrap();
+
+    let scratch = make();
+    fs::hard_link(scratch.path("a/7"), scratch.path("kept")).unwrap();
+    let canonicaliser = Canonicaliser::new(ownership());
+    let found = std::thread::scope(|scope| {
+        let scans = names.map(|name| {
+            scope.spawn({
+                let (scratch, canonicaliser) = (&scratch, &canonicaliser);
+                move || scan(scratch, canonicaliser, name).unwrap()
+            })
+        });
+        scans.map(|scan| scan.join().unwrap())
+    });
+    assert_eq!(found, expected);
+    names.iter().for_each(|name| assert_canonical(&scratch.path(name)));
+    match canonicaliser.finish() {
+        // Whichever thread has seen which of them first.
+        Err(Error::LinkedOutside { path, found: 3, links: 4 }) => assert_eq!(path, scratch.path("a/7")),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Without a build user of its own, a build may have linked to any file of the engine's user.
 #[test]
 fn hard_links_are_copied_without_a_build_user() {

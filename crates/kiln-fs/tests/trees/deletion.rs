@@ -150,3 +150,26 @@ fn moving() {
         rename_new((&scratch.directory, &component("absent")), (&target, &component("x"))).unwrap_err();
     assert!(error.is_not_found());
 }
+
+#[test]
+fn a_tree_takes_the_place_of_another() {
+    let scratch = Scratch::new();
+    let (old, new, place) = (scratch.tree("old"), scratch.tree("new"), component("place"));
+    let elsewhere = scratch.directory.create_directory(&component("elsewhere"), 0o755).unwrap();
+    fs::write(scratch.path("new/mark"), "").unwrap();
+    for name in [&old, &new] {
+        Canonicaliser::new(Ownership::of_this_process()).canonicalise(&scratch.directory, name).unwrap();
+    }
+    replace((&scratch.directory, &old), (&elsewhere, &place)).unwrap();
+    assert!(scratch.path("elsewhere/place/bin/run").exists(), "where nothing was");
+    replace((&scratch.directory, &new), (&elsewhere, &place)).unwrap();
+    let metadata = fs::metadata(scratch.path("elsewhere/place")).unwrap();
+    assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o555, 1));
+    assert!(scratch.path("elsewhere/place/mark").exists());
+    for name in ["old", "new", "elsewhere/place.old"] {
+        assert!(!scratch.path(name).exists(), "{name}");
+    }
+    let absent = component("absent");
+    assert!(replace((&scratch.directory, &absent), (&elsewhere, &place)).unwrap_err().is_not_found());
+    assert!(scratch.path("elsewhere/place/mark").exists(), "it stays");
+}

@@ -37,12 +37,12 @@ fn b7_the_message_for_a_full_pool_is_that_of_nix() {
 #[test]
 fn b7_a_lock_is_one_holders_within_a_process_too() {
     let (directory, users) = pool();
-    let first = users.lock(30_001).unwrap();
+    let first = lock_in(&users, 30_001).unwrap();
     assert!(first.is_some());
-    assert!(users.lock(30_001).unwrap().is_none());
-    assert!(users.clone().lock(30_002).unwrap().is_some());
+    assert!(lock_in(&users, 30_001).unwrap().is_none());
+    assert!(lock_in(&users.clone(), 30_002).unwrap().is_some());
     drop(first);
-    assert!(users.lock(30_001).unwrap().is_some());
+    assert!(lock_in(&users, 30_001).unwrap().is_some());
     let file = std::fs::metadata(directory.path().join("userpool/30001")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&file) & 0o777, 0o600);
 }
@@ -52,4 +52,8 @@ fn waiting_for_a_group_that_does_not_exist_fails_at_once() {
     let (_directory, users) = pool();
     let error = users.acquire(Duration::from_secs(60)).unwrap_err();
     assert_eq!(error, BuildUserError::NoGroup("no-such-group".into()));
+}
+
+fn lock_in(users: &BuildUsers, uid: u32) -> Result<Option<OwnedFd>, BuildUserError> {
+    lock_file(&users.pool.join(uid.to_string()))
 }

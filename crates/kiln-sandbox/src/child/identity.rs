@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use kiln_sys::process::enter_user_namespace;
+use kiln_sys::process::{Namespaces, enter_namespaces};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, getegid, geteuid, set_dumpable_behavior};
 use rustix::thread::{
@@ -12,6 +12,8 @@ use rustix::thread::{
 };
 
 use crate::{Confinement, Credentials, Isolation, LaunchPlan, SetupError, SetupStage};
+
+mod id_range;
 
 /// The builder's user ID as it sees it.
 const INSIDE_UID: u32 = 1000;
@@ -30,9 +32,16 @@ pub(super) fn assume(
         become_user(uid, gid)?;
         isolation.build_user = true;
     }
+    if let (Some(sandbox), Credentials::BuildUser { uid, gid, .. }) = (plan.sandbox(), &plan.credentials)
+        && sandbox.id_count > 1
+    {
+        id_range::become_root(*uid, *gid, sandbox.id_count)?;
+        isolation.users = true;
+        return Ok(());
+    }
     if sandboxed {
         let outside = OwnIds::current();
-        match enter_user_namespace() {
+        match enter_namespaces(Namespaces::USER) {
             Ok(()) => {
                 outside.map()?;
                 isolation.users = true;
@@ -66,11 +75,20 @@ fn set_groups(plan: &LaunchPlan, sandboxed: bool, isolation: &mut Isolation) -> 
     Ok(())
 }
 
+/// Becomes a user without any privilege, for good. Does nothing that could be undone by an error: whoever fails ends.
+pub(crate) fn renounce_root(uid: u32, gid: u32) -> Result<(), SetupError> {
+    let cannot = failed("cannot become the build user");
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    set_thread_groups(&[]).map_err(&cannot)?;
+    set_thread_res_gid(gid, gid, gid).map_err(&cannot)?;
+    set_thread_res_uid(uid, uid, uid).map_err(&cannot)
+}
+
 /// Changes to the build user, but keeps the capabilities for the steps that are left.
 ///
 /// Creating a user namespace is a privilege on some systems, and the right of every user on others. With it, the
 /// namespace belongs to the build user, and so it may map itself.
-fn become_user(uid: u32, gid: u32) -> Result<(), SetupError> {
+pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), SetupError> {
     let cannot = failed("cannot become the build user");
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     set_keep_capabilities(true).map_err(&cannot)?;

@@ -1,6 +1,6 @@
 //! The riskier steps of a set-up by themselves, for probing what a machine can do.
 
-use kiln_sys::process::enter_user_namespace;
+use kiln_sys::process::{Namespaces, enter_namespaces};
 use kiln_sys::seccomp::{Instruction, install_filter};
 use rustix::io::Errno;
 
@@ -11,7 +11,7 @@ use crate::status::SetupError;
 
 /// The builder's own user namespace.
 pub(crate) fn user_namespace(ids: OwnIds) -> Result<(), Errno> {
-    enter_user_namespace()?;
+    enter_namespaces(Namespaces::USER)?;
     ids.map().map_err(errno_of)
 }
 

@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, chdir, getrlimit, setrlimit, setsid, uma
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::{setdomainname, sethostname};
 
-use super::at_path;
-use crate::{ByteString, LaunchPlan, Network, SetupError, SetupStage};
+use super::{MOST_PROCESSES, at_path};
+use crate::{ByteString, Credentials, LaunchPlan, Network, SetupError, SetupStage};
 
 /// Session, umask, limits, personality. `open_files` is the limit unless the plan has another.
 pub(super) fn set_limits(plan: &LaunchPlan, open_files: Rlimit) -> Result<(), SetupError> {
@@ -25,12 +25,26 @@ pub(super) fn set_limits(plan: &LaunchPlan, open_files: Rlimit) -> Result<(), Se
     let current = wanted.map(|wanted| open_files.maximum.map_or(wanted, |maximum| wanted.min(maximum)));
     setrlimit(Resource::Nofile, Rlimit { current, ..open_files })
         .map_err(failed("cannot limit open files"))?;
+    limit_processes(plan)?;
     let personality = Personality {
         no_randomisation: true,
         linux32: plan.personality.linux32,
         linux26: plan.personality.linux26,
     };
     set_personality(personality).map_err(failed("cannot set the personality"))
+}
+
+/// Limits the processes of a build that is not counted together with others of its user: one with a user of its own, or in
+/// a user namespace.
+fn limit_processes(plan: &LaunchPlan) -> Result<(), SetupError> {
+    let shares_user = matches!(plan.credentials, Credentials::Caller);
+    if shares_user && plan.sandbox().is_none() {
+        return Ok(());
+    }
+    let allowed = getrlimit(Resource::Nproc).maximum;
+    let most = Some(allowed.map_or(MOST_PROCESSES, |allowed| allowed.min(MOST_PROCESSES)));
+    setrlimit(Resource::Nproc, Rlimit { current: most, maximum: most })
+        .map_err(|errno| SetupError::new(SetupStage::Streams, "cannot limit processes", errno))
 }
 
 /// Host name, and an interface to talk to oneself.

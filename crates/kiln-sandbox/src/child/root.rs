@@ -190,13 +190,18 @@ pub(super) fn new_file_system(kind: &FileSystemKind) -> Result<OwnedFd, Errno> {
     let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     match kind {
         FileSystemKind::Proc => mount_of("proc", &[], safe | no_exec),
+        FileSystemKind::Cgroup => mount_of("cgroup2", &[], safe | no_exec),
         FileSystemKind::Devpts => mount_of("devpts", &[("mode", "0620"), ("ptmxmode", "0666")], no_exec),
         FileSystemKind::Tmpfs { size } => mount_of("tmpfs", &[("mode", "1777"), ("size", size)], safe),
     }
 }
 
 /// A new instance of a file system, mounted but not attached anywhere.
-fn mount_of(name: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn mount_of(
+    name: &str,
+    options: &[(&str, &str)],
+    flags: MountAttrFlags,
+) -> Result<OwnedFd, Errno> {
     let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         fsconfig_set_string(&context, *key, *value)?;

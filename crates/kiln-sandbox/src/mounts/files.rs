@@ -13,7 +13,9 @@ pub(super) fn readable_files(
     ];
     files.push(match network {
         Network::Private => ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n".into()),
-        Network::Host => ("/etc/nsswitch.conf", "hosts: files dns\nservices: files\n".into()),
+        Network::Host | Network::Isolated => {
+            ("/etc/nsswitch.conf", "hosts: files dns\nservices: files\n".into())
+        }
     });
     files
 }

@@ -23,6 +23,8 @@ pub(crate) fn sandboxed() -> LaunchPlan {
             },
             temporary_directory: "/real/x.chroot/tmp".into(),
             network: Network::Private,
+            id_count: 1,
+            network_helper: None,
             kvm: false,
             shared_memory_size: "50%".into(),
             paths: vec![],

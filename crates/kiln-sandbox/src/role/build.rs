@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::cgroup::Cgroup;
 use super::event_loop::Surroundings;
+use super::network::NetworkHelper;
 use super::spare::Spare;
 use super::{namespaces, reaper, strays};
 use crate::child::Child;
@@ -29,6 +30,8 @@ pub(super) struct Build {
     process: Cloned,
     status: StatusSender,
     cgroup: Option<Cgroup>,
+    network: Option<NetworkHelper>,
+    network_lost: bool,
     /// The user all of whose processes must go, where no PID namespace takes them along.
     user_to_clear: Option<u32>,
     pid_namespace: bool,
@@ -65,6 +68,8 @@ impl Launching {
                 process,
                 status: self.status,
                 cgroup: None,
+                network: None,
+                network_lost: false,
                 user_to_clear: None,
                 pid_namespace: true,
             });
@@ -77,14 +82,32 @@ impl Launching {
                 SetupError::new(SetupStage::Process, "cannot kill the build user's processes", errno)
             })?;
         }
-        let cgroup = header.cgroup.as_ref().map(Cgroup::create).transpose()?;
-        let child = Child { cgroup: cgroup.is_some(), ..surroundings.child(&status, plan, terminal, wanted) };
+        let cgroup =
+            header.cgroup.as_ref().map(|path| Cgroup::create(path, header.cgroup_owner)).transpose()?;
+        let network = header.helper.as_ref().map(|helper| NetworkHelper::start(helper, surroundings));
+        let (network, connection) = network.transpose()?.unzip();
+        let child = Child {
+            cgroup: cgroup.is_some(),
+            connection,
+            ..surroundings.child(&status, plan, terminal, wanted)
+        };
         let created = clone_process(wanted, cgroup.as_ref().map(AsFd::as_fd), || {
             if pid_namespace { child.run() } else { reaper::run(child) }
         });
         match created {
-            Ok(process) => Ok(Build { process, status, cgroup, user_to_clear, pid_namespace }),
+            Ok(process) => Ok(Build {
+                process,
+                status,
+                cgroup,
+                network,
+                network_lost: false,
+                user_to_clear,
+                pid_namespace,
+            }),
             Err(errno) => {
+                if let Some(network) = network {
+                    network.end();
+                }
                 if let Some(cgroup) = cgroup {
                     cgroup.remove();
                 }
@@ -109,16 +132,28 @@ fn cannot_create(errno: Errno, header: &LaunchHeader) -> SetupError {
 }
 
 impl Build {
-    pub(super) fn pid(&self) -> Pid {
-        self.process.pid
-    }
-
     pub(super) fn process(&self) -> BorrowedFd<'_> {
         self.process.pidfd.as_fd()
     }
 
     pub(super) fn status(&self) -> BorrowedFd<'_> {
         self.status.as_fd()
+    }
+
+    /// The keeper of its network, which ends by itself only if that is lost.
+    pub(super) fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.network.as_ref().map(NetworkHelper::process)
+    }
+
+    /// Its network is lost: it can't go on.
+    pub(super) fn lose_network(&mut self) {
+        self.network_lost = true;
+        self.kill();
+    }
+
+    /// All its processes that are children of this one.
+    pub(super) fn pids(&self) -> impl Iterator<Item = Pid> {
+        [Some(self.process.pid), self.network.as_ref().map(NetworkHelper::pid)].into_iter().flatten()
     }
 
     /// Kills the build: its init, and with it all others; its end will be seen as any other.
@@ -145,6 +180,9 @@ impl Build {
                 max_rss: 0,
             },
         };
+        if let Some(network) = self.network {
+            network.end();
+        }
         let mut survivors = 0;
         if !self.pid_namespace && !surroundings.pid_namespace {
             survivors = strays::kill_children(others);
@@ -159,6 +197,8 @@ impl Build {
             user: reaped.user,
             system: reaped.system,
             max_rss: reaped.max_rss,
+            memory_peak: None,
+            network_lost: self.network_lost,
             survivors,
         };
         if let Some(cgroup) = self.cgroup {
@@ -166,6 +206,7 @@ impl Build {
             if let Some((user, system)) = cgroup.cpu_time() {
                 (exit.user, exit.system) = (user, system);
             }
+            exit.memory_peak = cgroup.memory_peak();
             cgroup.remove();
         }
         self.status.send(&Report::Exited(exit), None);

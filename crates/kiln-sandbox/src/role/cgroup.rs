@@ -3,13 +3,15 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
+use crate::child::MOST_PROCESSES;
 use crate::{ByteString, SetupError, SetupStage};
 
 /// How long the kernel may take to empty a cgroup whose processes have been killed.
@@ -23,7 +25,8 @@ pub(super) struct Cgroup {
 
 impl Cgroup {
     /// Creates it. One that is left over from an earlier build of that name is removed first.
-    pub(super) fn create(path: &ByteString) -> Result<Self, SetupError> {
+    /// With an owner, others can be made in it, and its processes distributed among them, by that user.
+    pub(super) fn create(path: &ByteString, owner: Option<(u32, u32)>) -> Result<Self, SetupError> {
         let failed =
             |errno| SetupError::new(SetupStage::Cgroup, "cannot create the cgroup", errno).at(path.clone());
         let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -37,6 +40,11 @@ impl Cgroup {
             }
             result => result.map_err(|error| failed(errno(error)))?,
         }
+        if let Some((uid, gid)) = owner {
+            delegate(directory, uid, gid).map_err(|error| failed(errno(error)))?;
+        }
+        // There is no such file where the controller is not enabled.
+        let _ = fs::write(directory.join("pids.max"), MOST_PROCESSES.to_string());
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let descriptor = open(directory, flags, Mode::empty()).map_err(failed)?;
         Ok(Self { path: directory.to_owned(), descriptor })
@@ -53,6 +61,12 @@ impl Cgroup {
         parse_cpu_time(&fs::read_to_string(self.path.join("cpu.stat")).ok()?)
     }
 
+    /// The most memory that all in it had at a time, in bytes. Not known where the controller is not enabled, or before Linux
+    /// 5.19.
+    pub(super) fn memory_peak(&self) -> Option<u64> {
+        fs::read_to_string(self.path.join("memory.peak")).ok()?.trim_end().parse().ok()
+    }
+
     /// Removes it, when its processes are gone.
     pub(super) fn remove(self) {
         if let Err(error) = remove(&self.path) {
@@ -67,8 +81,33 @@ impl AsFd for Cgroup {
     }
 }
 
-fn remove(path: &std::path::Path) -> io::Result<()> {
+/// Hands a cgroup over, but for what limits it as a whole.
+fn delegate(directory: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    chown(directory, Some(uid), Some(gid))?;
+    for file in ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+        chown(directory.join(file), Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+/// Removes it with all below it, which a builder may have made.
+fn remove(path: &Path) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
+    let mut found = vec![path.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = found.get(next) {
+        let entries = fs::read_dir(directory)?.filter_map(Result::ok);
+        let below: Vec<PathBuf> = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .collect();
+        found.extend(below);
+        next += 1;
+    }
+    found.iter().rev().try_for_each(|directory| remove_one(directory, deadline))
+}
+
+fn remove_one(path: &Path, deadline: Instant) -> io::Result<()> {
     loop {
         match fs::remove_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {

@@ -68,14 +68,49 @@ impl Surroundings<'_> {
             pid_namespace: namespaces.contains(Namespaces::PID),
             mount_namespace: namespaces.contains(Namespaces::MOUNT),
             cgroup: false,
+            connection: None,
             groundwork: None,
             run_builtin: self.run_builtin,
         }
     }
 }
 
-const CONTROL: u64 = 0;
-const GUARDIAN: u64 = 1;
+/// What an event is about, as the number that the kernel keeps for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Control,
+    Guardian,
+    /// The process of the build with this number.
+    Process(u64),
+    /// Its status channel.
+    Status(u64),
+    /// The keeper of its network.
+    Network(u64),
+}
+
+impl Token {
+    fn data(self) -> EventData {
+        EventData::new_u64(match self {
+            Self::Control => 0,
+            Self::Guardian => 1,
+            Self::Process(number) => number * 4,
+            Self::Status(number) => number * 4 + 1,
+            Self::Network(number) => number * 4 + 2,
+        })
+    }
+
+    fn from_data(data: EventData) -> Self {
+        let number = data.u64() / 4;
+        match (number, data.u64() % 4) {
+            (0, 0) => Self::Control,
+            (0, _) => Self::Guardian,
+            (number, 0) => Self::Process(number),
+            (number, 1) => Self::Status(number),
+            (number, _) => Self::Network(number),
+        }
+    }
+}
+
 const EVENTS_AT_ONCE: usize = 64;
 /// How long there must be nothing to do before the spare process is created: what was launched last goes first, while it
 /// still sets up its world.
@@ -85,7 +120,7 @@ struct EventLoop<'a> {
     control: BorrowedFd<'a>,
     epoll: OwnedFd,
     surroundings: Surroundings<'a>,
-    /// By number, which starts at 1; twice the number is the token of the process, and one more that of the channel.
+    /// By number, which starts at 1; see [`Token`].
     builds: BTreeMap<u64, Build>,
     next: u64,
     /// A process for the next build in a sandbox.
@@ -127,8 +162,8 @@ fn prepare<'a>(
     let open_files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: open_files.maximum, ..open_files })?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, control, EventData::new_u64(CONTROL), EventFlags::IN)?;
-    epoll::add(&epoll, guardian, EventData::new_u64(GUARDIAN), EventFlags::IN)?;
+    epoll::add(&epoll, control, Token::Control.data(), EventFlags::IN)?;
+    epoll::add(&epoll, guardian, Token::Guardian.data(), EventFlags::IN)?;
     let surroundings = Surroundings {
         null,
         launcher: pidfd_of_self().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
@@ -159,7 +194,7 @@ impl EventLoop<'_> {
             let patience = spare_is_due.then_some(&QUIET);
             let ready = match epoll::wait(&self.epoll, &mut events, patience) {
                 Err(Errno::INTR) => continue,
-                result => result?.0.iter().map(|event| event.data.u64()).collect::<Vec<_>>(),
+                result => result?.0.iter().map(|event| Token::from_data(event.data)).collect::<Vec<_>>(),
             };
             if ready.is_empty()
                 && let Some(groundwork) = self.spare_wanted.take()
@@ -167,20 +202,22 @@ impl EventLoop<'_> {
                 self.spare = Spare::create(groundwork, &self.surroundings);
             }
             for token in ready {
-                if token == GUARDIAN {
-                    return self.end_builds();
-                } else if token == CONTROL {
-                    match request::receive(self.control)? {
+                match token {
+                    Token::Guardian => return self.end_builds(),
+                    Token::Control => match request::receive(self.control)? {
                         Incoming::Closed => return self.end_builds(),
                         Incoming::Request(request, descriptors) => self.answer(request, descriptors),
                         Incoming::Malformed(reason, descriptors) => refuse(descriptors, reason),
+                    },
+                    Token::Process(number) => self.process_ended(number),
+                    Token::Status(number) => {
+                        if let Some(build) = self.builds.get_mut(&number) {
+                            // The engine will say nothing more: it wants the build killed, or is gone.
+                            build.kill();
+                            let _ = epoll::delete(&self.epoll, build.status());
+                        }
                     }
-                } else if token % 2 == 0 {
-                    self.process_ended(token / 2);
-                } else if let Some(build) = self.builds.get_mut(&(token / 2)) {
-                    // The engine will say nothing more: it wants the build killed, or is gone.
-                    build.kill();
-                    let _ = epoll::delete(&self.epoll, build.status());
+                    Token::Network(number) => self.network_lost(number),
                 }
             }
         }
@@ -213,6 +250,12 @@ impl EventLoop<'_> {
             (Request::Launch(_), Err(descriptors)) => {
                 refuse(descriptors, "the request lacks descriptors".to_owned());
             }
+            (Request::Connect, descriptors) => {
+                refuse(
+                    descriptors.map_or_else(|few| few, Vec::from),
+                    "this is no request to a launcher".to_owned(),
+                );
+            }
             (Request::Probe, descriptors) => {
                 let Some(status) = descriptors.err().and_then(|all| all.into_iter().next()) else { return };
                 let report = Report::Probed(probe::probe(&self.surroundings));
@@ -224,20 +267,19 @@ impl EventLoop<'_> {
     fn launch(&mut self, launching: Launching) {
         let spare = self.spare.take_if(|spare| spare.fits(&launching));
         // The next build is most likely of the same kind.
-        self.spare_wanted.clone_from(&launching.header.groundwork);
+        if launching.header.is_simple() {
+            self.spare_wanted.clone_from(&launching.header.groundwork);
+        }
         let Some(build) = launching.start(&self.surroundings, spare) else { return };
         let number = self.next;
         self.next += 1;
-        let watched =
-            epoll::add(&self.epoll, build.process(), EventData::new_u64(number * 2), EventFlags::IN)
-                .and_then(|()| {
-                    epoll::add(
-                        &self.epoll,
-                        build.status(),
-                        EventData::new_u64(number * 2 + 1),
-                        EventFlags::RDHUP,
-                    )
-                });
+        let watch =
+            |descriptor, token: Token, flags| epoll::add(&self.epoll, descriptor, token.data(), flags);
+        let watched = watch(build.process(), Token::Process(number), EventFlags::IN)
+            .and_then(|()| watch(build.status(), Token::Status(number), EventFlags::RDHUP))
+            .and_then(|()| {
+                build.network().map_or(Ok(()), |keeper| watch(keeper, Token::Network(number), EventFlags::IN))
+            });
         if let Err(errno) = watched {
             // Without a watch nobody would learn of its end. Ending is what takes it down for sure.
             eprintln!("error: the launcher cannot watch a build: {errno}");
@@ -246,13 +288,25 @@ impl EventLoop<'_> {
         self.builds.insert(number, build);
     }
 
+    fn network_lost(&mut self, number: u64) {
+        if let Some(build) = self.builds.get_mut(&number) {
+            build.lose_network();
+            if let Some(keeper) = build.network() {
+                let _ = epoll::delete(&self.epoll, keeper);
+            }
+        }
+    }
+
     fn process_ended(&mut self, number: u64) {
         let Some(build) = self.builds.remove(&number) else { return };
         // Closing the descriptors ends the watch on them only if no set-up process still has copies.
         let _ = epoll::delete(&self.epoll, build.process());
         let _ = epoll::delete(&self.epoll, build.status());
+        if let Some(keeper) = build.network() {
+            let _ = epoll::delete(&self.epoll, keeper);
+        }
         let others: Vec<_> =
-            self.builds.values().map(Build::pid).chain(self.spare.as_ref().map(Spare::pid)).collect();
+            self.builds.values().flat_map(Build::pids).chain(self.spare.as_ref().map(Spare::pid)).collect();
         build.finish(&self.surroundings, &others);
     }
 }

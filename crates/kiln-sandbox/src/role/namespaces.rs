@@ -20,9 +20,12 @@ pub(super) fn for_build(header: &LaunchHeader, privileged: bool, gathers: bool) 
 }
 
 /// The namespaces of a sandbox.
+///
+/// A network that is connected by a helper must belong to a user namespace of the helper's user. Without privileges that is
+/// the case anyhow; with them, the build's process makes one.
 pub(super) fn of_sandbox(network: Network, privileged: bool) -> Namespaces {
     let mut namespaces = Namespaces::PID | Namespaces::MOUNT | Namespaces::IPC | Namespaces::UTS;
-    if network == Network::Private {
+    if network == Network::Private || network == Network::Isolated && !privileged {
         namespaces |= Namespaces::NETWORK;
     }
     if !privileged {
@@ -41,11 +44,19 @@ mod tests {
         assert!(root.contains(Namespaces::NETWORK) && !root.contains(Namespaces::USER));
         assert!(of_sandbox(Network::Private, false).contains(Namespaces::USER));
         assert!(!of_sandbox(Network::Host, true).contains(Namespaces::NETWORK));
+        assert!(!of_sandbox(Network::Isolated, true).contains(Namespaces::NETWORK));
+        assert!(of_sandbox(Network::Isolated, false).contains(Namespaces::NETWORK));
     }
 
     #[test]
     fn without_a_sandbox_only_processes_are_gathered() {
-        let header = LaunchHeader { groundwork: None, cgroup: None, build_user: None };
+        let header = LaunchHeader {
+            groundwork: None,
+            cgroup: None,
+            build_user: None,
+            cgroup_owner: None,
+            helper: None,
+        };
         assert_eq!(for_build(&header, true, true), Namespaces::PID | Namespaces::MOUNT);
         assert_eq!(for_build(&header, true, false), Namespaces::NONE);
     }

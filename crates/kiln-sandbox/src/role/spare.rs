@@ -51,9 +51,9 @@ impl Spare {
         self.process.pid
     }
 
-    /// Whether it is right for this build. A cgroup is joined at birth, so it has none.
+    /// Whether it is right for this build. A cgroup is joined at birth, and a network's helper told at birth, so it has none.
     pub(super) fn fits(&self, launching: &Launching) -> bool {
-        launching.header.groundwork.as_ref() == Some(&self.groundwork) && launching.header.cgroup.is_none()
+        launching.header.groundwork.as_ref() == Some(&self.groundwork) && launching.header.is_simple()
     }
 
     /// Lets it build. `None` if it can't any more; then it has ended.

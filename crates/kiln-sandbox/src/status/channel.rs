@@ -64,14 +64,14 @@ impl StatusChannel {
             RawReceipt::Report(Report::Created, Some(process)) => {
                 Receipt::Message(StatusMessage::Created { process })
             }
-            RawReceipt::Report(Report::Started(isolation), _) => {
-                Receipt::Message(StatusMessage::Started(isolation))
+            RawReceipt::Report(Report::Started(isolation), mounts) => {
+                Receipt::Message(StatusMessage::Started { isolation, mounts })
             }
             RawReceipt::Report(Report::SetupFailed(error), _) => {
                 Receipt::Message(StatusMessage::SetupFailed(error))
             }
             RawReceipt::Report(Report::Exited(exit), _) => Receipt::Message(StatusMessage::Exited(exit)),
-            RawReceipt::Report(Report::Created | Report::Probed(_), _) => {
+            RawReceipt::Report(Report::Created | Report::Connected | Report::Probed(_), _) => {
                 return Err(SandboxError::Report("a message that does not belong to a build".to_owned()));
             }
         })

@@ -35,7 +35,8 @@ fn with_spare() -> (Launcher, i32) {
 fn the_next_builder_is_the_spare_process() {
     let (launcher, spare) = with_spare();
     let world = World::new();
-    let builder = launcher.launch(&world.plan(&["cat=/proc/self/status"])).unwrap();
+    // It lives until it has been looked at: of what has ended, nothing tells the number.
+    let builder = launcher.launch(&world.plan(&["cat=/proc/self/status", "sleep=2000"])).unwrap();
     let process = loop {
         assert!(builder.status.wait(Some(PATIENCE)).unwrap());
         if let Receipt::Message(StatusMessage::Created { process }) = builder.status.receive().unwrap() {

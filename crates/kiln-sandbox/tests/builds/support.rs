@@ -129,6 +129,8 @@ impl World {
                 },
                 temporary_directory: self.path("x.drv.chroot/tmp").into(),
                 network: Network::Private,
+                id_count: 1,
+                network_helper: None,
                 kvm: false,
                 shared_memory_size: "50%".into(),
                 paths: vec![],
@@ -219,7 +221,7 @@ pub(crate) fn finish(builder: RunningBuilder) -> Outcome {
         log.read_available();
         match builder.status.receive().unwrap() {
             Receipt::Message(StatusMessage::Created { .. }) => outcome.created = true,
-            Receipt::Message(StatusMessage::Started(isolation)) => outcome.started = Some(isolation),
+            Receipt::Message(StatusMessage::Started { isolation, .. }) => outcome.started = Some(isolation),
             Receipt::Message(StatusMessage::SetupFailed(error)) => outcome.failed = Some(error),
             Receipt::Message(StatusMessage::Exited(exit)) => outcome.exit = Some(exit),
             Receipt::Closed => break,

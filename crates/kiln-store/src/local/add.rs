@@ -1,25 +1,26 @@
 //! Taking in objects: from archives, streams, texts and the file system.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use kiln_fs::{CaseHack, Component, RestoreOptions};
+use kiln_fs::{CaseHack, Component, Directory, FailPoint, RestoreOptions, fail_point};
 use kiln_hash::{Algorithm, Sha256};
 use kiln_nar::NarDigest;
 use kiln_narinfo::PathInfo;
 use kiln_store_path::{ContentAddress, ContentAddressMethod, References, StorePath, StorePathName};
 
 use crate::blocking::waiting;
-use crate::error::{Error, Result};
+use crate::error::{During, Error, Result};
 use crate::local::LocalStore;
 use crate::local::content::Content;
 use crate::local::filter::{Filter, copy_filtered};
 use crate::local::scratch::Scratch;
 use crate::store::{AddStore, Added, CheckSignatures};
-use crate::stream::{BlockingReader, ByteStream, Feeder, into_blocking};
+use crate::stream::{ByteStream, into_blocking, while_feeding};
 
 /// How files are restored into the store: canonical right away.
 const RESTORE: RestoreOptions = RestoreOptions { canonical: true, case_hack: CaseHack::Refuse };
@@ -59,36 +60,88 @@ impl LocalStore {
         while_feeding(feeder, nar, adding).await
     }
 
-    fn add_nar_blocking(
+    /// Like [`add_nar`](Self::add_nar), for an archive that a thread which may block reads. It is read to its end, where
+    /// whatever reads it can still object.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn add_nar_from(
         &self,
-        mut info: PathInfo,
-        nar: BlockingReader,
+        info: PathInfo,
+        nar: impl Read + Send + 'static,
         check: CheckSignatures,
     ) -> Result<Added> {
-        self.refuse_if_read_only()?;
-        if check == CheckSignatures::Yes {
-            info.ultimate = false;
-        }
-        self.check_trust(&info, check)?;
-        self.add_temp_roots_blocking(std::slice::from_ref(&info.path))?;
+        let store = self.clone();
+        waiting(move || store.add_nar_blocking(info, nar, check)).await
+    }
+
+    pub(super) fn add_nar_blocking(
+        &self,
+        info: PathInfo,
+        nar: impl Read,
+        check: CheckSignatures,
+    ) -> Result<Added> {
+        let size = info.nar_size;
+        self.add_checked(info, check, move |path, name| {
+            self.restore_archive((self.directory(), name), path, size, nar)
+        })
+    }
+
+    /// Adds a path from elsewhere, whose files `make` puts in place, and reads in doing so: what it has found is compared
+    /// with what was announced.
+    pub(super) fn add_checked(
+        &self,
+        mut info: PathInfo,
+        check: CheckSignatures,
+        make: impl FnOnce(&StorePath, &Component) -> Result<NarDigest>,
+    ) -> Result<Added> {
+        self.begin_adding(&mut info, check)?;
         if self.path_info_blocking(&info.path)?.is_some() {
             return Ok(Added::AlreadyValid);
         }
         self.check_references(&info)?;
         let path = info.path.clone();
         self.install(&path, move |name| {
-            let limit = if info.nar_size == 0 { u64::MAX } else { info.nar_size };
-            let mut source = Counted::new(nar, limit);
-            let nar = kiln_fs::restore(self.directory(), name, &mut source, RESTORE, &mut ())?;
-            source
-                .expect_end(nar.size)
-                .map_err(|error| Error::Stream { path: self.print(&info.path), error })?;
-            self.check_nar(&mut info, nar)?;
-            let shown = self.print(&info.path);
-            let content = Content { directory: self.directory(), name, nar, shown: &shown };
-            content.check_address(self.store_dir(), &info)?;
-            Ok(info)
+            let nar = make(&info.path, name)?;
+            self.check_arrived((self.directory(), name), nar, info)
         })
+    }
+
+    /// Decides whether a path may be added, and keeps it from being collected.
+    pub(super) fn begin_adding(&self, info: &mut PathInfo, check: CheckSignatures) -> Result<()> {
+        self.refuse_if_read_only()?;
+        if check == CheckSignatures::Yes {
+            info.ultimate = false;
+        }
+        self.check_trust(info, check)?;
+        self.add_temp_roots_blocking(std::slice::from_ref(&info.path))
+    }
+
+    /// Restores the archive of a path as `name` in a directory. It may have `size` bytes, if that isn't 0.
+    pub(super) fn restore_archive(
+        &self,
+        (directory, name): (&Directory, &Component),
+        path: &StorePath,
+        size: u64,
+        nar: impl Read,
+    ) -> Result<NarDigest> {
+        let mut source = Counted::new(nar, if size == 0 { u64::MAX } else { size });
+        let nar = kiln_fs::restore(directory, name, &mut source, RESTORE, &mut ())?;
+        source.expect_end(nar.size).map_err(|error| Error::Stream { path: self.print(path), error })?;
+        Ok(nar)
+    }
+
+    /// Compares what has arrived as `name` in a directory with what was announced. The answer has what was not.
+    pub(super) fn check_arrived(
+        &self,
+        (directory, name): (&Directory, &Component),
+        nar: NarDigest,
+        mut info: PathInfo,
+    ) -> Result<PathInfo> {
+        self.check_nar(&mut info, nar)?;
+        let shown = self.print(&info.path);
+        Content { directory, name, nar, shown: &shown }.check_address(self.store_dir(), &info)?;
+        Ok(info)
     }
 
     /// Compares what arrived with what was announced, and fills in what was not.
@@ -162,6 +215,20 @@ impl LocalStore {
         .await
     }
 
+    /// Adds a regular file with the contents of one from elsewhere in the file system, whatever its permissions.
+    ///
+    /// # Errors
+    /// The file cannot be read or copied.
+    pub async fn add_file(&self, object: NewObject, source: &Path) -> Result<Arc<PathInfo>> {
+        let store = self.clone();
+        let source = source.to_owned();
+        waiting(move || {
+            let mut file = File::open(&source).during("open", &source)?;
+            store.add_object(object, |scratch, name| scratch.write_file(name, &mut file))
+        })
+        .await
+    }
+
     /// Adds a copy of a tree from elsewhere in the file system; links in it are copied as links. `filter` says which
     /// entries are left out.
     ///
@@ -191,9 +258,11 @@ impl LocalStore {
         make: impl FnOnce(&Scratch, &Component) -> Result<NarDigest>,
     ) -> Result<Arc<PathInfo>> {
         self.refuse_if_read_only()?;
-        let scratch = Scratch::create(self.directory())?;
+        self.begin_work()?;
+        let scratch = Scratch::create(self)?;
         let made = Component::new("x").map_err(|error| Error::Files(error.into()))?;
         let nar = make(&scratch, &made)?;
+        fail_point(FailPoint::ObjectMade);
         let content =
             Content { directory: scratch.directory(), name: &made, nar, shown: object.name.as_str() };
         let hash = content.hash(object.method, object.algorithm)?;
@@ -227,9 +296,8 @@ impl LocalStore {
         let name = Self::component(path)?;
         kiln_fs::delete_tree(self.directory(), &name)?;
         let installed = put_in_place(&name).and_then(|info| {
-            if self.config().sync_store_paths {
-                kiln_fs::sync_tree(self.directory(), &name)?;
-            }
+            fail_point(FailPoint::ObjectMoved);
+            self.optimise_new(path, None)?;
             self.register_blocking(vec![info])
         });
         if installed.is_err() {
@@ -248,16 +316,6 @@ impl AddStore for LocalStore {
         check: CheckSignatures,
     ) -> BoxFuture<'a, Result<Added>> {
         Box::pin(LocalStore::add_nar(self, info, nar, check))
-    }
-}
-
-/// Feeds a stream to the work that reads it, for as long as that wants it.
-async fn while_feeding<T>(feeder: Feeder, stream: ByteStream, work: impl Future<Output = T>) -> T {
-    tokio::pin!(work);
-    tokio::select! {
-        biased;
-        result = &mut work => result,
-        () = feeder.feed(stream) => work.await,
     }
 }
 

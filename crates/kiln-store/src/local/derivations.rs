@@ -86,7 +86,9 @@ impl LocalStore {
     /// The text of a derivation file, valid or about to be.
     pub(crate) fn read_derivation_text(&self, path: &StorePath) -> Result<Vec<u8>> {
         let file = self.directory().open_beneath(Path::new(path.base_name()))?;
-        let mut text = Vec::new();
+        let length = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_DERIVATION_LENGTH);
+        // One more byte, and the first read tells that this is the end.
+        let mut text = Vec::with_capacity(usize::try_from(length).unwrap_or(0).saturating_add(1));
         file.take(MAX_DERIVATION_LENGTH).read_to_end(&mut text).during("read", &self.real_path(path))?;
         Ok(text)
     }
@@ -108,11 +110,16 @@ impl LocalStore {
     /// An input derivation cannot be read.
     pub async fn hash_modulo(&self, path: &StorePath, derivation: Arc<Derivation>) -> Result<HashModulo> {
         let path = path.clone();
-        self.work(move |store| {
-            let hashes = store.load_hashes(&path, &derivation, &BTreeMap::new())?;
-            hashes.cache.masked(&derivation).map_err(|error| store.hash_error(&path, error))
-        })
-        .await
+        self.work(move |store| store.hash_modulo_blocking(&path, &derivation)).await
+    }
+
+    /// Like [`hash_modulo`](Self::hash_modulo), for code that may block.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn hash_modulo_blocking(&self, path: &StorePath, derivation: &Derivation) -> Result<HashModulo> {
+        let hashes = self.load_hashes(path, derivation, &BTreeMap::new())?;
+        hashes.cache.masked(derivation).map_err(|error| self.hash_error(path, error))
     }
 
     /// Checks that the outputs of a derivation follow from it, which must hold of each that becomes valid; returns those

@@ -8,7 +8,7 @@ use kiln_store_path::StorePath;
 use crate::blocking::waiting;
 use crate::error::{Error, Result};
 use crate::local::LocalStore;
-use crate::temp_roots::SharedTempRoots;
+use crate::temp_roots::HeldRoots;
 
 impl LocalStore {
     /// Locks paths against all other processes, and against others in this one; waits for those that are locked already.
@@ -48,13 +48,13 @@ impl LocalStore {
         Ok(PathLocks::acquire(self.directory(), names, &mut on_wait)?)
     }
 
-    /// Keeps paths, valid or about to be, from being collected for as long as this process has the store open.
+    /// Keeps paths, valid or about to be, from being collected for as long as this handle or a clone of it is there.
     ///
     /// # Errors
     /// The file of temporary roots cannot be written.
     pub async fn add_temp_roots(&self, paths: Vec<StorePath>) -> Result<()> {
-        let known = |roots: &SharedTempRoots| roots.has_all(paths.iter().map(|path| self.print(path)));
-        if self.0.temp_roots.as_deref().is_none_or(known) {
+        let known = |roots: &HeldRoots| roots.join_all(paths.iter().map(|path| self.print(path)));
+        if self.1.as_deref().is_none_or(known) {
             return Ok(());
         }
         let store = self.clone();
@@ -67,8 +67,11 @@ impl LocalStore {
     /// # Errors
     /// The file of temporary roots cannot be written.
     pub fn add_temp_roots_blocking(&self, paths: &[StorePath]) -> Result<()> {
-        match &self.0.temp_roots {
-            Some(roots) => roots.add(paths.iter().map(|path| self.print(path))),
+        match &self.1 {
+            Some(roots) => {
+                self.begin_work()?;
+                roots.add(paths.iter().map(|path| self.print(path)))
+            }
             None => Ok(()),
         }
     }

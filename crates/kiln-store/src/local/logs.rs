@@ -1,15 +1,18 @@
 //! Where build logs are kept, and reading them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bzip2::Compression;
+use bzip2::write::BzEncoder;
 use kiln_store_path::StorePath;
 
 use crate::blocking::{blocking, waiting};
 use crate::error::{During, Result};
 use crate::local::LocalStore;
-use crate::stream::{ByteStream, from_blocking};
+use crate::stream::{BlockingReader, ByteStream, into_blocking, while_feeding, written_by};
 
 impl LocalStore {
     /// Where the log of a build of this derivation is written: `drvs/XX/REST`, with `.bz2` if it is compressed.
@@ -29,15 +32,22 @@ impl LocalStore {
         let Some((file, compressed)) = blocking(move || store.open_log(&derivation)).await? else {
             return Ok(None);
         };
-        let (mut writer, reader) = from_blocking();
-        // The task ends by itself when the reader goes away.
-        tokio::spawn(waiting(move || {
+        Ok(Some(written_by(move |out| {
             let mut source: Box<dyn Read> =
                 if compressed { Box::new(bzip2::read::MultiBzDecoder::new(file)) } else { Box::new(file) };
-            let copied = io::copy(&mut source, &mut writer);
-            writer.finish(copied.map(drop));
-        }));
-        Ok(Some(Box::pin(reader)))
+            io::copy(&mut source, out).map(drop)
+        })))
+    }
+
+    /// Keeps a log, which comes uncompressed, as that of the last build of a derivation.
+    ///
+    /// # Errors
+    /// The stream breaks off, or the file cannot be written; then what was there before stays.
+    pub async fn add_log(&self, derivation: &StorePath, log: ByteStream) -> Result<()> {
+        self.refuse_if_read_only()?;
+        let path = self.log_path(derivation, true);
+        let (feeder, reader) = into_blocking();
+        while_feeding(feeder, log, waiting(move || write_log(&path, reader))).await
     }
 
     /// Looks where Nix looks, old places too.
@@ -58,4 +68,22 @@ impl LocalStore {
         }
         Ok(None)
     }
+}
+
+/// Writes a log under another name, and gives it its own when it is whole.
+fn write_log(path: &Path, mut log: BlockingReader) -> Result<()> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let directory = path.parent().unwrap_or(path);
+    fs::create_dir_all(directory).during("create directory", directory)?;
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let mut scratch = path.as_os_str().to_owned();
+    scratch.push(format!(".tmp-{}-{number}", std::process::id()));
+    let scratch = PathBuf::from(scratch);
+    let mut write = || {
+        let mut encoder = BzEncoder::new(File::create(&scratch)?, Compression::best());
+        io::copy(&mut log, &mut encoder)?;
+        encoder.finish()?;
+        fs::rename(&scratch, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&scratch))).during("write", path)
 }

@@ -12,6 +12,9 @@ use crate::error::Result;
 use crate::local::LocalStore;
 use crate::store::QueryStore;
 
+/// A digest that no path has.
+const NOBODY: &str = "00000000000000000000000000000000";
+
 impl LocalStore {
     /// What is known about a path; `None` if it is not valid. Asks the database only if the answer is not in memory.
     ///
@@ -39,6 +42,20 @@ impl LocalStore {
             self.0.infos.insert(stamp, info.clone());
         }
         Ok(info)
+    }
+
+    /// Finds out what is known about paths, so that it needn't be looked up when somebody asks.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn read_ahead(&self, paths: Vec<StorePath>) -> Result<()> {
+        self.work(move |store| paths.iter().try_for_each(|path| store.path_info_blocking(path).map(drop)))
+            .await
+    }
+
+    /// Whether [`path_info`](Self::path_info) answers at once.
+    pub fn knows(&self, path: &StorePath) -> bool {
+        self.cached_info(path).is_some()
     }
 
     /// What is known about a path that has to be valid.
@@ -124,6 +141,14 @@ impl LocalStore {
         Ok(self.work(move |store| store.0.database.reader()?.path_by_digest(&digest)).await?)
     }
 
+    /// Asks the database for something that it need not look for, to see whether it answers.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn ping(&self) -> Result<()> {
+        self.path_by_digest(NOBODY).await.map(drop)
+    }
+
     /// All valid paths.
     ///
     /// # Errors
@@ -166,7 +191,15 @@ impl LocalStore {
     /// The database cannot be read.
     pub async fn realisation(&self, id: &RealisationId) -> Result<Option<Realisation>> {
         let id = id.clone();
-        Ok(self.work(move |store| store.0.database.reader()?.realisation(&id)).await?)
+        self.work(move |store| store.realisation_blocking(&id)).await
+    }
+
+    /// Like [`realisation`](Self::realisation), for code that may block.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn realisation_blocking(&self, id: &RealisationId) -> Result<Option<Realisation>> {
+        Ok(self.0.database.reader()?.realisation(id)?)
     }
 }
 

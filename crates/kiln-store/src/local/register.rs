@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kiln_database::Registration;
 use kiln_derivation::Derivation;
+use kiln_fs::{FailPoint, fail_point};
 use kiln_narinfo::{PathInfo, Realisation, SignatureSet};
 use kiln_store_path::StorePath;
 
@@ -37,6 +38,7 @@ impl LocalStore {
         for info in set.iter().filter(|info| info.path.is_derivation()) {
             derivations.insert(info.path.clone(), Arc::new(self.parse_new_derivation(info)?));
         }
+        self.sync_before_registering(&set)?;
         let mut registrations = Vec::with_capacity(set.len());
         for info in set {
             let outputs = match derivations.get(&info.path) {
@@ -47,9 +49,16 @@ impl LocalStore {
         }
         let paths: Vec<StorePath> =
             registrations.iter().map(|registration| registration.info.path.clone()).collect();
+        let bytes: u64 =
+            registrations.iter().map(|registration| registration.info.nar_size).fold(0, u64::saturating_add);
+        fail_point(FailPoint::BeforeTransaction);
         let result = self.0.database.register(registrations);
+        fail_point(FailPoint::AfterTransaction);
         self.0.infos.forget(&paths);
-        Ok(result?)
+        result?;
+        self.0.figures.registered_paths.add(paths.len() as u64);
+        self.0.figures.registered_bytes.add(bytes);
+        Ok(())
     }
 
     /// Checks that a claim to be content-addressed fits the path. That it fits the content is checked where that is read.
@@ -139,6 +148,17 @@ impl LocalStore {
     pub async fn invalidate(&self, paths: Vec<StorePath>) -> Result<()> {
         let set = paths.clone();
         self.change(paths, move |transaction| transaction.invalidate(&set)).await
+    }
+
+    /// Like [`invalidate`](Self::invalidate), for code that may block.
+    ///
+    /// # Errors
+    /// See there.
+    pub(crate) fn invalidate_blocking(&self, paths: Arc<[StorePath]>) -> Result<()> {
+        let set = paths.clone();
+        let result = self.0.database.write(move |transaction| transaction.invalidate(&set));
+        self.0.infos.forget(paths.iter());
+        Ok(result?)
     }
 
     /// Hands a change to the database's writer, waits for it without a thread, and forgets what it concerns.

@@ -28,6 +28,11 @@ impl ScratchDirectory {
         Self(tempfile::tempdir().unwrap())
     }
 
+    /// In memory where possible: disks take long for what some tests do.
+    pub(crate) fn in_memory() -> Self {
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
@@ -59,8 +64,15 @@ impl ScratchStore {
         Self::with(|_| {}).await
     }
 
+    pub(crate) async fn in_memory() -> Self {
+        Self::below(ScratchDirectory::in_memory(), |_| {}).await
+    }
+
     pub(crate) async fn with(change: impl FnOnce(&mut StoreConfig)) -> Self {
-        let root = ScratchDirectory::new();
+        Self::below(ScratchDirectory::new(), change).await
+    }
+
+    async fn below(root: ScratchDirectory, change: impl FnOnce(&mut StoreConfig)) -> Self {
         let mut config = config(root.path());
         change(&mut config);
         let store = LocalStore::open(config, Arc::new(|_| {})).await.unwrap();

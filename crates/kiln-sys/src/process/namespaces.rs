@@ -22,6 +22,9 @@ impl Namespaces {
     /// Network devices, addresses, ports, abstract sockets.
     pub const NETWORK: Self = Self(libc::CLONE_NEWNET as u64);
 
+    /// The root of the cgroup hierarchy that is seen: the cgroup in which the process is when it enters.
+    pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u64);
+
     /// Does this set contain all of the other?
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

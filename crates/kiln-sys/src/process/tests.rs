@@ -10,7 +10,7 @@ fn a_process_with_threads_is_not_copied() {
     assert!(!is_single_threaded());
     let refused = clone_process(Namespaces::NONE, None, || 0);
     assert_eq!(refused.unwrap_err(), Errno::DEADLK);
-    assert_eq!(enter_user_namespace(), Err(Errno::DEADLK));
+    assert_eq!(enter_namespaces(Namespaces::USER), Err(Errno::DEADLK));
     other.join().unwrap();
 }
 

@@ -20,14 +20,12 @@ pub(crate) struct Behaviour {
     pub(crate) state: State,
 }
 
-/// Whether a behaviour is there. If it is, it must have a test.
+/// How much of a behaviour is there. All must have a test.
 pub(crate) enum State {
     /// It is: nothing is known that it lacks.
     Whole,
     /// It is, but lacks this.
     Part(&'static str),
-    /// It isn't, for this reason.
-    Later(&'static str),
 }
 
 /// What names of tests begin with and is no behaviour, and what it is.
@@ -41,16 +39,6 @@ const fn whole(id: &'static str, what: &'static str) -> Behaviour {
 const fn part(id: &'static str, what: &'static str, lacks: &'static str) -> Behaviour {
     Behaviour { id, what, state: State::Part(lacks) }
 }
-
-const fn later(id: &'static str, what: &'static str, reason: &'static str) -> Behaviour {
-    Behaviour { id, what, state: State::Later(reason) }
-}
-
-const SUBSTITUTES: &str = "what is substituted";
-const OTHER_MODES: &str = "checks and repairs";
-const NO_SUBSTITUTION: &str = "nothing is substituted yet";
-const NO_HOOK: &str = "all builds run on this machine";
-const NO_MODES: &str = "there is only the normal mode of building";
 
 /// All behaviours.
 pub(crate) const GROUPS: &[Group] = &[
@@ -68,20 +56,18 @@ pub(crate) const GROUPS: &[Group] = &[
 
 const SCHEDULING: &[Behaviour] = &[
     whole("S1", "A thing has one goal, however many want it; whoever wants more of it widens that goal"),
-    part(
+    whole(
         "S2",
         "A goal ends in one of several ways, and whoever waits for it learns how many of its dependencies ended badly",
-        "the ways that only substitution can end in",
     ),
     part(
         "S3",
         "What could go next goes in an order that depends on nothing but what is wanted",
         "builds of the longest remaining path first, by how long they took before",
     ),
-    part(
+    whole(
         "S4",
         "No more builds than 'max-jobs' run at once, but one that must be local always may; substitutions are counted apart",
-        "repairs as what must be local",
     ),
     whole("S5", "The first failure ends a request, unless 'keep-going' finishes what does not depend on it"),
     whole(
@@ -90,74 +76,50 @@ const SCHEDULING: &[Behaviour] = &[
     ),
     whole("S7", "Builds that are silent or run for too long are killed and have timed out"),
     whole("S8", "Builds that print more than 'max-build-log-size' are killed"),
-    later(
-        "S9",
-        "Garbage is collected while builds run, when space gets short",
-        "the collector comes with the commands for garbage and roots",
-    ),
-    part(
+    whole("S9", "Garbage is collected while builds run, when space gets short"),
+    whole(
         "S10",
         "How many builds, substitutions and bytes are expected, running, done and failed is told as it changes",
-        "the numbers of substitutions and downloads, of which there are none",
     ),
     whole(
         "S11",
         "If nothing can run at all, that is an error, said before anything starts where it is known by then",
     ),
-    part(
+    whole(
         "S12",
         "An interrupt kills all builders of a request and leaves nothing locked, half-made or valid by mistake",
-        "clients that go away: there is no daemon yet",
     ),
-    part(
-        "S13",
-        "The exit code of a failed request tells what kinds of failures there were",
-        "checks that find a difference; only the code of their status is there",
-    ),
+    whole("S13", "The exit code of a failed request tells what kinds of failures there were"),
     whole("S14", "A hundred thousand goals cost hardly more than linear time, and no goal holds up another"),
 ];
 
 const DERIVATION: &[Behaviour] = &[
-    part(
+    whole(
         "D1",
         "A derivation is loaded from the store, or comes with the request by value, and is protected from collection",
-        "substituting a derivation that is missing",
     ),
-    part("D2", "What is valid already is not built", "repairs, which look at the contents too"),
-    later("D3", "Outputs are substituted if that is allowed", NO_SUBSTITUTION),
-    part(
-        "D4",
-        "Inputs are made valid first, and one that fails is the failure of what needs it",
-        SUBSTITUTES,
-    ),
+    whole("D2", "What is valid already is not built; a repair looks at the contents too"),
+    whole("D3", "Outputs are substituted if that is allowed"),
+    whole("D4", "Inputs are made valid first, and one that fails is the failure of what needs it"),
     whole("D5", "Builders see the closure of their inputs, and outputs may refer to it and to each other"),
-    part(
+    whole(
         "D6",
         "All outputs are locked together and looked at again; only those that are missing are taken, leftovers go first",
-        "repairs and checks, and builds that a hook postpones",
     ),
-    later("D7", "The build hook is asked first where to build", NO_HOOK),
+    whole("D7", "The build hook is asked first where to build"),
     whole("D8", "A build that this machine cannot do is refused with what it wants and what the machine has"),
     whole("D9", "A start that fails is the derivation's fault or the machine's, and its status says whose"),
-    part("D10", "That a build starts is told", "what is said of rounds, other machines, checks and repairs"),
+    whole("D10", "That a build starts is told"),
     whole(
         "D11",
         "A build ends with its builder; what is left of its processes is killed, and half-made outputs go",
     ),
-    part(
-        "D12",
-        "Each build ends in one of Nix's statuses, with its times",
-        "the statuses of substitution and of builds that are repeated",
-    ),
+    whole("D12", "Each build ends in one of Nix's statuses, with its times"),
     whole("D13", "Builds are repeated and their rounds compared"),
-    part(
-        "D14",
-        "What is valid is built again and compared",
-        "checks without a sandbox, where hashes must be rewritten",
-    ),
-    later("D15", "What is corrupt is replaced, down to the closure", NO_MODES),
-    later("D16", "The diff hook is run on outputs that differ", "no hooks are run yet"),
-    later("D17", "The pre-build hook adds to what the sandbox shows", "no hooks are run yet"),
+    whole("D14", "What is valid is built again and compared"),
+    whole("D15", "What is corrupt is replaced, down to the closure"),
+    whole("D16", "The diff hook is run on outputs that differ"),
+    whole("D17", "The pre-build hook adds to what the sandbox shows"),
     whole("D18", "The post-build hook is run after registration"),
     whole("D19", "'keep-failed' keeps the build directory of what did not succeed, readable for the user"),
     whole("D20", "An error ends its own goal and not the whole request"),
@@ -165,19 +127,17 @@ const DERIVATION: &[Behaviour] = &[
 
 const BUILDER: &[Behaviour] = &[
     whole("B1", "The environment is made from nothing, in an order in which later ones win"),
-    part(
+    whole(
         "B2",
-        "Placeholders of outputs become their paths in variables, arguments and files",
-        "the hash parts that rewriting would redirect",
+        "Placeholders of outputs become their paths in variables, arguments and files, as do redirected hash parts",
     ),
     whole("B3", "'passAsFile' puts variables into files"),
     whole("B4", "Structured attributes come as JSON and as declarations for bash"),
     whole("B5", "'exportReferencesGraph' gives the closures of inputs, and of nothing else"),
     whole("B6", "The build directory is fresh, and only its builder can reach it"),
-    part(
+    whole(
         "B7",
-        "Each build has a user of its own from the group of build users, whose processes are killed before and after",
-        "'auto-allocate-uids'",
+        "Each build has a user of its own from the group of build users, whose processes are killed before and after, or ids without accounts",
     ),
     whole("B8", "Output goes to a raw terminal that controls nobody; there is no input"),
     whole(
@@ -193,19 +153,14 @@ const BUILDER: &[Behaviour] = &[
         "The built-in builders make what Nix's make, with the builder's rights in the builder's world",
     ),
     whole("B12", "What fails while the builder's world is set up is told with the step that failed"),
-    part(
-        "B13",
-        "Hashes are rewritten where an output cannot be built in its place",
-        "a use in the engine: without a sandbox, what is valid is not built",
-    ),
+    whole("B13", "Hashes are rewritten where an output cannot be built in its place"),
 ];
 
 const LINUX: &[Behaviour] = &[
     whole("X1", "'sandbox' decides what runs in one; a diverted store always needs it"),
-    part(
+    whole(
         "X2",
-        "Builders have namespaces of their own, with ids and names that are the same everywhere, and lose them never silently",
-        "a network of their own for fixed outputs, and the helper that it needs",
+        "Builders have namespaces of their own, with ids and names that are the same everywhere, and lose them never silently; fixed outputs have a network that is connected with the world alone",
     ),
     whole("X3", "The root is fresh and holds just the closure of the inputs, which cannot be written to"),
     whole("X4", "Devices are a few harmless ones"),
@@ -222,7 +177,7 @@ const LINUX: &[Behaviour] = &[
         "Paths that were not declared, files and processes of the host, and other builds are out of sight",
     ),
     whole("X11", "Files that builders read are the same everywhere, byte for byte"),
-    later("X12", "Where there can be no sandbox, that is said", "Kiln builds on Linux only"),
+    part("X12", "Where there can be no sandbox, that is said", "a use: Kiln builds on Linux only"),
 ];
 
 const MACOS: &[Behaviour] = &[
@@ -235,72 +190,55 @@ const MACOS: &[Behaviour] = &[
 ];
 
 const OUTPUTS: &[Behaviour] = &[
-    part(
+    whole(
         "O1",
         "Each output must be there, and is moved to the store when every process of the build is gone",
-        OTHER_MODES,
     ),
     whole("O2", "Outputs that others own or can write to are refused"),
-    part(
-        "O3",
-        "A fixed output has the hash that is stated, and is kept under another path if not",
-        OTHER_MODES,
-    ),
+    whole("O3", "A fixed output has the hash that is stated, and is kept under another path if not"),
     whole("O4", "Outputs become canonical: owner, modes, time, types, no attributes"),
     whole("O5", "References are found wherever they are, in the one reading that also hashes"),
     whole("O6", "References, closures and sizes are checked as the derivation wants it"),
     whole("O7", "All outputs are registered at once, with all that is known of them, signed"),
-    later(
-        "O8",
-        "Duplicate files are linked to each other as outputs come in",
-        "'auto-optimise-store' has no effect yet",
-    ),
+    whole("O8", "Duplicate files are linked to each other as outputs come in"),
 ];
 
 const LOGS: &[Behaviour] = &[
-    part(
-        "L1",
-        "Logs are kept where Nix looks for them, as they came",
-        "rounds, each of which begins its log anew",
-    ),
-    part(
+    whole("L1", "Logs are kept where Nix looks for them, as they came"),
+    whole(
         "L2",
-        "Lines end and are overwritten as on a terminal, and the last ones are kept for errors",
-        "rounds, of which only the first is shown",
+        "Lines end and are overwritten as on a terminal, the last ones are kept for errors, and of rounds those of the \
+            first are shown",
     ),
     whole("L3", "Builders may tell of their progress in records, and do no harm by them"),
     whole("L4", "What controls a terminal is taken out of logs"),
 ];
 
 const SUBSTITUTION: &[Behaviour] = &[
-    later(
-        "G1",
-        "A path that is wanted is protected from collection, and nothing is done if it is valid",
-        NO_SUBSTITUTION,
+    whole("G1", "A path that is wanted is protected from collection, and nothing is done if it is valid"),
+    whole("G2", "Substituters are asked in the order of their priority"),
+    whole("G3", "What nobody trusted has signed is not taken"),
+    whole("G4", "References come first, so that the store is closed at every moment"),
+    whole("G5", "Contents are checked as they come, and only then registered"),
+    part(
+        "G6",
+        "Metadata of whole closures is asked for at once, and downloads resume",
+        "asking for all of a closure before the first path of it is fetched",
     ),
-    later("G2", "Substituters are asked in the order of their priority", NO_SUBSTITUTION),
-    later("G3", "What nobody trusted has signed is not taken", NO_SUBSTITUTION),
-    later("G4", "References come first, so that the store is closed at every moment", NO_SUBSTITUTION),
-    later("G5", "Contents are checked as they come, and only then registered", NO_SUBSTITUTION),
-    later("G6", "Metadata of whole closures is asked for at once, and downloads resume", NO_SUBSTITUTION),
-    later("G7", "What is expected and done is counted by the sizes that substituters state", NO_SUBSTITUTION),
+    whole("G7", "What is expected and done is counted by the sizes that substituters state"),
 ];
 
 const HOOK: &[Behaviour] = &[
-    later("H1", "One hook is kept waiting and asked for each derivation", NO_HOOK),
-    later("H2", "A hook that accepts gets the inputs and the outputs that are missing", NO_HOOK),
-    later("H3", "The death of a hook is survived, and its exit code tells how a build failed", NO_HOOK),
-    later("H4", "What the hook registered is not registered again", NO_HOOK),
-    later("H5", "There is a hook of our own, and that of an installed Nix can be used", NO_HOOK),
+    whole("H1", "One hook is kept waiting and asked for each derivation"),
+    whole("H2", "A hook that accepts gets the inputs and the outputs that are missing"),
+    whole("H3", "The death of a hook is survived, and its exit code tells how a build failed"),
+    whole("H4", "What the hook registered is not registered again"),
+    part("H5", "There is a hook of our own, and that of an installed Nix can be used", "the hook of our own"),
 ];
 
 const REQUESTS: &[Behaviour] = &[
-    part(
-        "R1",
-        "Derivations and paths are made valid together, after it was said what that takes",
-        SUBSTITUTES,
-    ),
+    whole("R1", "Derivations and paths are made valid together, after it was said what that takes"),
     whole("R2", "A derivation can be given by value, and then its failure is a result"),
-    part("R3", "A path is made valid, or it is said that it cannot be had", SUBSTITUTES),
-    later("R4", "A path is repaired", NO_MODES),
+    whole("R3", "A path is made valid, or it is said that it cannot be had"),
+    whole("R4", "A path is repaired"),
 ];

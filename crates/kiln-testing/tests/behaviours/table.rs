@@ -35,8 +35,8 @@ pub(crate) fn page(tests: &[Test]) -> String {
 
 /// How many behaviours of each group are there.
 fn overview(page: &mut String) {
-    page.push_str("| | group | there | in part | later |\n| --- | --- | --- | --- | --- |\n");
-    let mut sums = [0; 3];
+    page.push_str("| | group | there | in part |\n| --- | --- | --- | --- |\n");
+    let mut sums = [0; 2];
     for group in GROUPS {
         let counts = counts(group);
         let _ = writeln!(
@@ -51,15 +51,11 @@ fn overview(page: &mut String) {
     let _ = writeln!(page, "| | all | {} |", sums.map(|sum| sum.to_string()).join(" | "));
 }
 
-/// How many behaviours are there, there in part, and not there yet.
-fn counts(group: &Group) -> [usize; 3] {
+/// How many behaviours are there, and how many in part.
+fn counts(group: &Group) -> [usize; 2] {
     let count =
         |is: fn(&State) -> bool| group.behaviours.iter().filter(|behaviour| is(&behaviour.state)).count();
-    [
-        count(|state| matches!(state, State::Whole)),
-        count(|state| matches!(state, State::Part(_))),
-        count(|state| matches!(state, State::Later(_))),
-    ]
+    [count(|state| matches!(state, State::Whole)), count(|state| matches!(state, State::Part(_)))]
 }
 
 /// A behaviour, with a row for each file with tests of it, so that changes of the page are small.
@@ -68,7 +64,6 @@ fn rows(page: &mut String, behaviour: &Behaviour, tests: &[Test]) {
     match behaviour.state {
         State::Whole => {}
         State::Part(lacks) => cells.push(format!("*lacks:* {lacks}")),
-        State::Later(reason) => cells.push(format!("*later:* {reason}")),
     }
     let tests: Vec<&Test> = tests.iter().filter(|test| test.proves(behaviour.id)).collect();
     for of_file in tests.chunk_by(|one, other| one.file == other.file) {

@@ -59,6 +59,9 @@ fn entry(target: &TargetResult, store_dir: &StoreDir) -> Map<String, Value> {
             put(key, microseconds.into());
         }
     }
+    if let Some(peak) = result.memory_peak {
+        put("memoryPeak", peak.into());
+    }
     if let Some(isolation) = &result.isolation {
         put("isolation", isolation.as_str().into());
     }

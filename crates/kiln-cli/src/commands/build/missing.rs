@@ -5,10 +5,12 @@ use kiln_events::Verbosity;
 use kiln_store_path::{StoreDir, StorePath};
 use serde_json::{Value, json};
 
+use crate::any_store::StoreView;
 use crate::session::Session;
+use crate::units::mebibytes;
 
 /// Says what will be done, one message for each sort of work that there is.
-pub(super) fn tell(missing: &Missing, session: &Session) {
+pub(crate) fn tell<S: StoreView>(missing: &Missing, session: &Session<S>) {
     for message in messages(missing, session.store_dir()) {
         session.events.message(Verbosity::Info, message);
     }
@@ -46,13 +48,6 @@ fn messages(missing: &Missing, store_dir: &StoreDir) -> Vec<String> {
             heading + &lines.collect::<String>()
         })
         .collect()
-}
-
-fn mebibytes(bytes: u64) -> String {
-    // Exact to the hundredth that is shown for all but absurd sizes.
-    #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
-    let size = bytes as f64 / f64::from(1 << 20);
-    format!("{size:.2} MiB")
 }
 
 #[cfg(test)]

@@ -7,28 +7,47 @@ use kiln_console::{FailedGoal, FinalReport, LogFormat, LogsShown};
 use kiln_events::{ErrorClass, ErrorReport, Text, Verbosity};
 use kiln_store_path::DerivedPath;
 
+use crate::any_store::StoreView;
 use crate::session::Session;
 use crate::terminal::Terminal;
 
 /// Tells of all failures: causes first, each once, then what they prevented.
-pub(super) fn failures(answer: &BuildAnswer, session: &Session, terminal: &Terminal) {
-    let goals: Vec<FailedGoal> = answer
-        .failures
-        .iter()
-        .map(|failed| FailedGoal::new(session.print(&failed.derivation), failed.result.clone()))
-        .collect();
+pub(super) fn failures<S: StoreView>(answer: &BuildAnswer, session: &Session<S>, terminal: &Terminal) {
     if terminal.format == LogFormat::InternalJson {
-        for goal in goals {
-            let report = ErrorReport::new(ErrorClass::BuildFailure, goal.result.error_message.clone());
-            session.events.error(report.with_subject(goal.drv));
-        }
-    } else {
-        let logs = if terminal.format.shows_logs() { LogsShown::Live } else { LogsShown::No };
-        let text = FinalReport::new(goals).render(logs, terminal.colours);
-        if !text.is_empty() {
-            session.events.message(Verbosity::Error, text.trim_end());
-        }
+        return errors(answer, session, terminal);
     }
+    let failures = answer.failures.iter();
+    let goals =
+        failures.map(|failed| FailedGoal::new(session.print(&failed.derivation), failed.result.clone()));
+    let logs = if terminal.format.shows_logs() { LogsShown::Live } else { LogsShown::No };
+    let text = FinalReport::new(goals).render(logs, terminal.colours);
+    if !text.is_empty() {
+        session.events.message(Verbosity::Error, text.trim_end());
+    }
+    of_targets(answer, session);
+}
+
+/// The same as errors, one for each failure, as programs of Nix tell them.
+pub(crate) fn errors<S: StoreView>(answer: &BuildAnswer, session: &Session<S>, terminal: &Terminal) {
+    for failed in &answer.failures {
+        let mut message = failed.result.error_message.as_bytes().to_vec();
+        let derivation = session.print(&failed.derivation);
+        let tail = &failed.result.log_tail;
+        if terminal.format == LogFormat::Raw && !tail.is_empty() {
+            message.extend_from_slice(format!(";\nlast {} log lines:\n", tail.len()).as_bytes());
+            for line in tail {
+                message.extend_from_slice(&[b"> ", line.as_bytes(), b"\n"].concat());
+            }
+            message.extend_from_slice(format!("For full logs, run 'nix-store -l {derivation}'.").as_bytes());
+        }
+        let report = ErrorReport::new(ErrorClass::BuildFailure, message);
+        session.events.error(report.with_subject(derivation));
+    }
+    of_targets(answer, session);
+}
+
+/// Tells of targets that failed without a derivation that did, and which targets did if there are several.
+fn of_targets<S: StoreView>(answer: &BuildAnswer, session: &Session<S>) {
     for (message, targets) in others(answer) {
         let mut text = message.as_bytes().to_vec();
         for target in targets {
@@ -42,7 +61,7 @@ pub(super) fn failures(answer: &BuildAnswer, session: &Session, terminal: &Termi
 }
 
 /// Which targets failed, if more than one did: those that were cancelled because of another are among them.
-fn summary(answer: &BuildAnswer, session: &Session) -> Option<String> {
+fn summary<S: StoreView>(answer: &BuildAnswer, session: &Session<S>) -> Option<String> {
     let failed = answer.results.iter().filter(|result| !result.result.is_success());
     let paths: Vec<String> = failed
         .map(|result| match &result.target {

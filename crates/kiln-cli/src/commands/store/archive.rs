@@ -61,15 +61,18 @@ fn dump(invocation: &Invocation<'_>) -> Result<u8, Failure> {
                 let session = Session::open(invocation)?;
                 output::copy(&session, session.wait(session.store.read_nar(&path))?)?;
             }
-            None => {
-                let (directory, name) = place::of(&path)?;
-                let mut stdout = BufWriter::new(io::stdout().lock());
-                kiln_fs::dump(&directory, &name, &mut stdout)?;
-                output::written(stdout.flush())?;
-            }
+            None => dump_files(&path)?,
         }
     }
     Ok(0)
+}
+
+/// Writes the archive of a file or directory, whatever it is, to standard output.
+pub(crate) fn dump_files(path: &Path) -> Result<(), Failure> {
+    let (directory, name) = place::of(path)?;
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    kiln_fs::dump(&directory, &name, &mut stdout)?;
+    output::written(stdout.flush())
 }
 
 /// The store path that is meant, if it is one. Files need no store, not even one that Kiln could open.
@@ -82,12 +85,16 @@ fn store_path(invocation: &Invocation<'_>, path: &Path) -> Result<Option<StorePa
 }
 
 fn restore(invocation: &Invocation<'_>) -> Result<u8, Failure> {
-    for path in invocation.values::<PathBuf>("path") {
-        let (directory, name) = place::for_new(&path)?;
-        let options = RestoreOptions { case_hack: CaseHack::Ordinary, ..RestoreOptions::default() };
-        kiln_fs::restore(&directory, &name, &mut io::stdin().lock(), options, &mut ())
-            .inspect_err(|_| drop(kiln_fs::delete_tree(&directory, &name)))
-            .doing(|| format!("unpacking to '{}'", path.display()))?;
-    }
+    invocation.values::<PathBuf>("path").iter().try_for_each(|path| restore_files(path))?;
     Ok(0)
+}
+
+/// Unpacks the archive on standard input at a place where there is nothing yet.
+pub(crate) fn restore_files(path: &Path) -> Result<(), Failure> {
+    let (directory, name) = place::for_new(path)?;
+    let options = RestoreOptions { case_hack: CaseHack::Ordinary, ..RestoreOptions::default() };
+    kiln_fs::restore(&directory, &name, &mut io::stdin().lock(), options, &mut ())
+        .inspect_err(|_| drop(kiln_fs::delete_tree(&directory, &name)))
+        .doing(|| format!("unpacking to '{}'", path.display()))?;
+    Ok(())
 }

@@ -1,0 +1,212 @@
+//! The store that a command works on, whoever does it: this process, or a daemon for it.
+//!
+//! Commands that can do either way ask an [`AnyStore`] and have a [`Builder`] build; those that need the files and the
+//! database of the store themselves want a local one, and say so.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use kiln_narinfo::PathInfo;
+use kiln_remote::RemoteStore;
+use kiln_store::{Follow, LocalStore, blocking, references_first, replace_out_link};
+use kiln_store_path::{StoreDir, StorePath};
+
+use crate::failure::Failure;
+
+/// What every store can tell of paths, and do for what keeps them.
+pub(crate) trait StoreView {
+    /// What its paths begin with.
+    fn store_dir(&self) -> &StoreDir;
+
+    /// What is known of a path, which must be valid.
+    async fn valid_path_info(&self, path: &StorePath) -> Result<Arc<PathInfo>, Failure>;
+
+    /// Makes `link` a link to a path that keeps it.
+    async fn add_out_link(&self, link: &Path, path: &StorePath) -> Result<(), Failure>;
+
+    /// The store itself, for `what` only works there.
+    fn local(&self, what: &str) -> Result<&LocalStore, Failure>;
+}
+
+impl StoreView for LocalStore {
+    fn store_dir(&self) -> &StoreDir {
+        self.store_dir()
+    }
+
+    async fn valid_path_info(&self, path: &StorePath) -> Result<Arc<PathInfo>, Failure> {
+        Ok(self.valid_path_info(path).await?)
+    }
+
+    async fn add_out_link(&self, link: &Path, path: &StorePath) -> Result<(), Failure> {
+        Ok(self.add_out_link(link, path).await?)
+    }
+
+    fn local(&self, _: &str) -> Result<&LocalStore, Failure> {
+        Ok(self)
+    }
+}
+
+/// A store that commands use without caring where it is.
+#[derive(Clone)]
+pub(crate) enum AnyStore {
+    /// This process works on it.
+    Local(LocalStore),
+    /// A daemon does.
+    Daemon(RemoteStore),
+}
+
+impl StoreView for AnyStore {
+    fn store_dir(&self) -> &StoreDir {
+        match self {
+            Self::Local(store) => store.store_dir(),
+            Self::Daemon(store) => store.store_dir(),
+        }
+    }
+
+    async fn valid_path_info(&self, path: &StorePath) -> Result<Arc<PathInfo>, Failure> {
+        match self {
+            Self::Local(store) => Ok(store.valid_path_info(path).await?),
+            Self::Daemon(store) => {
+                let not_valid = || Failure::input(format!("path '{}' is not valid", store.print(path)));
+                store.path_info(path).await?.ok_or_else(not_valid)
+            }
+        }
+    }
+
+    async fn add_out_link(&self, link: &Path, path: &StorePath) -> Result<(), Failure> {
+        match self {
+            Self::Local(store) => Ok(store.add_out_link(link, path).await?),
+            Self::Daemon(store) => {
+                // Until the link keeps it.
+                store.add_temp_roots([path.clone()]).await?;
+                let (store_dir, link, path) = (store.store_dir().clone(), link.to_owned(), path.clone());
+                let link = blocking(move || replace_out_link(&store_dir, &link, &path)).await?;
+                Ok(store.add_indirect_root(&link).await?)
+            }
+        }
+    }
+
+    fn local(&self, what: &str) -> Result<&LocalStore, Failure> {
+        match self {
+            Self::Local(store) => Ok(store),
+            Self::Daemon(store) => Err(only_local(what, store.name())),
+        }
+    }
+}
+
+/// That something can't be done by way of a daemon.
+pub(crate) fn only_local(what: &str, daemon: &str) -> Failure {
+    Failure::input(format!(
+        "the store is that of the daemon at '{daemon}', and {what} works only on local stores"
+    ))
+    .with_hint("'--store local' works on the store itself, for those who may write to it")
+}
+
+impl AnyStore {
+    /// Those of `paths` that are valid.
+    pub(crate) async fn valid_among(&self, paths: Vec<StorePath>) -> Result<BTreeSet<StorePath>, Failure> {
+        match self {
+            Self::Local(store) => Ok(store.valid_among(paths).await?),
+            Self::Daemon(store) => Ok(store.valid_among(paths.into_iter().collect(), false).await?),
+        }
+    }
+
+    /// The valid paths that refer to a path.
+    pub(crate) async fn referrers(&self, path: &StorePath) -> Result<BTreeSet<StorePath>, Failure> {
+        match self {
+            Self::Local(store) => Ok(store.referrers(path).await?),
+            Self::Daemon(store) => Ok(store.referrers(path).await?),
+        }
+    }
+
+    /// The valid derivations that have a path as output.
+    pub(crate) async fn valid_derivers(&self, path: &StorePath) -> Result<BTreeSet<StorePath>, Failure> {
+        match self {
+            Self::Local(store) => Ok(store.valid_derivers(path).await?),
+            Self::Daemon(store) => Ok(store.valid_derivers(path).await?),
+        }
+    }
+
+    /// All that `start` refers to, with what is known of it.
+    pub(crate) async fn closure_infos(
+        &self,
+        start: Vec<StorePath>,
+    ) -> Result<BTreeMap<StorePath, PathInfo>, Failure> {
+        match self {
+            Self::Local(store) => Ok(store.closure_infos(start, Follow::REFERENCES).await?),
+            Self::Daemon(store) => {
+                let infos = store.closure_infos(start).await?.into_iter();
+                Ok(infos.map(|(path, info)| (path, Arc::unwrap_or_clone(info))).collect())
+            }
+        }
+    }
+
+    /// All that refers to `start`, which is valid, with itself.
+    pub(crate) async fn referrers_closure(
+        &self,
+        start: Vec<StorePath>,
+    ) -> Result<BTreeSet<StorePath>, Failure> {
+        let store = match self {
+            Self::Local(store) => return Ok(store.closure(start, Follow::REFERRERS).await?),
+            Self::Daemon(store) => store,
+        };
+        let mut found: BTreeSet<StorePath> = start.iter().cloned().collect();
+        let mut queue = start;
+        while let Some(path) = queue.pop() {
+            for referrer in store.referrers(&path).await? {
+                if found.insert(referrer.clone()) {
+                    queue.push(referrer);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The paths, each after those among them that it refers to. Those that are not valid refer to nothing.
+    pub(crate) async fn references_first(
+        &self,
+        paths: BTreeSet<StorePath>,
+    ) -> Result<Vec<StorePath>, Failure> {
+        let store = match self {
+            Self::Local(store) => return Ok(store.references_first(paths).await?),
+            Self::Daemon(store) => store,
+        };
+        let mut infos = HashMap::new();
+        for path in &paths {
+            if let Some(info) = store.path_info(path).await? {
+                infos.insert(path.clone(), info);
+            }
+        }
+        Ok(references_first(&paths, |path| infos.get(path).into_iter().flat_map(|info| &info.references)))
+    }
+
+    /// The outputs of a derivation, as far as it is known what they are; and whether that is all of them.
+    pub(crate) async fn outputs(
+        &self,
+        derivation: &StorePath,
+    ) -> Result<(BTreeSet<StorePath>, bool), Failure> {
+        let store = match self {
+            Self::Local(store) => store,
+            Self::Daemon(store) => {
+                let outputs = store.output_map(derivation).await?;
+                let count = outputs.len();
+                let known: BTreeSet<StorePath> = outputs.into_values().flatten().collect();
+                let is_all = known.len() == count;
+                return Ok((known, is_all));
+            }
+        };
+        let parsed = store.read_derivation(derivation).await?;
+        let mut outputs: BTreeSet<StorePath> =
+            parsed.known_output_paths().map(|(_, path)| path.clone()).collect();
+        if outputs.len() < parsed.outputs.len() {
+            let hash = store.hash_modulo(derivation, Arc::clone(&parsed)).await?;
+            for name in parsed.outputs.keys() {
+                let made = store.realisation(&hash.realisation_id(name.clone())).await?;
+                outputs.extend(made.map(|made| made.output_path));
+            }
+        }
+        let is_all = outputs.len() == parsed.outputs.len();
+        Ok((outputs, is_all))
+    }
+}

@@ -1,0 +1,166 @@
+//! What clients may not, whom the daemon does not trust.
+
+use std::fs;
+
+use kiln_narinfo::PathInfo;
+use kiln_protocol::worker::Response;
+use kiln_protocol::worker::request::{AddToStoreNar, NarFromPath, QueryPathInfo};
+use kiln_store_path::StorePath;
+use kiln_testing::{Daemon, Ran};
+
+use super::client::Client;
+use super::{KILN, daemon, is_root};
+
+/// Some number that is nobody's here.
+const STRANGER: u32 = 61_999;
+
+fn as_stranger(daemon: &Daemon, program: &str, arguments: &[&str]) -> Ran {
+    daemon.client_as(STRANGER, program).args(arguments).output().unwrap().into()
+}
+
+#[test]
+fn a_stranger_builds_like_anybody() {
+    if !is_root("be another user") {
+        return;
+    }
+    let Some(daemon) = daemon() else { return };
+    let ran = as_stranger(&daemon, "nix-build", &["-A", "b", "--no-out-link"]);
+    assert_eq!(fs::read_to_string(ran.line()).unwrap(), "hi\n");
+    assert!(daemon.log().contains(&format!("user {STRANGER}")), "{}", daemon.log());
+    assert!(!daemon.log().contains(&format!("user {STRANGER} (trusted)")));
+}
+
+#[test]
+fn a_stranger_may_not_repair_sign_or_bring_what_is_unsigned() {
+    if !is_root("be another user") {
+        return;
+    }
+    let Some(daemon) = daemon() else { return };
+    let out = daemon.build(&["a"]).remove(0);
+    let ran = as_stranger(&daemon, "nix-build", &["-A", "a", "--repair", "--no-out-link"]);
+    assert!(
+        ran.failed(1).contains("repairing is not allowed because you are not in 'trusted-users'"),
+        "{}",
+        ran.stderr
+    );
+    let key = daemon.path("key");
+    daemon.run(
+        "nix-store",
+        [
+            "--generate-binary-cache-key".as_ref(),
+            "test-1".as_ref(),
+            key.as_os_str(),
+            daemon.path("key.pub").as_os_str(),
+        ],
+    );
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let ran = as_stranger(&daemon, "nix", &["store", "sign", "-k", key.to_str().unwrap(), &out]);
+    assert!(ran.failed(1).contains("you are not privileged to add signatures"), "{}", ran.stderr);
+    // An input-addressed path without a signature, also when the client says that it needs none.
+    let export = daemon.client("nix-store").args(["--export", &out]).output().unwrap().stdout;
+    let file = daemon.write("export", export);
+    daemon.nix().run("nix-store", ["--delete", &out]);
+    let imported: Ran = daemon
+        .client_as(STRANGER, "nix-store")
+        .arg("--import")
+        .stdin(fs::File::open(file).unwrap())
+        .output()
+        .unwrap()
+        .into();
+    assert!(imported.failed(1).contains("lacks a signature by a trusted key"), "{}", imported.stderr);
+    assert!(!fs::exists(&out).unwrap());
+    // What tells by its content what it is may come from anybody.
+    let ran = as_stranger(&daemon, "nix-store", &["--add", "default.nix"]);
+    assert!(fs::exists(ran.line()).unwrap());
+}
+
+/// What a client says of itself is not believed: that the store has built what it brings.
+#[test]
+fn what_strangers_bring_was_not_built_here() {
+    let Some(mut daemon) = Daemon::find(KILN) else { return };
+    let file = daemon.write("file", "contents\n");
+    let path = daemon.nix().run("nix-store", ["--add", file.to_str().unwrap()]);
+    let stays = [("--force-untrusted", false), ("--force-trusted", true)];
+    for (trust, is_kept) in stays {
+        daemon.start(&[trust]);
+        for minor in [18, 22, 34, 38] {
+            let mut client = Client::connect(&daemon, minor);
+            let full = path.trim_end();
+            let path = client.dialect.store_dir.parse(full).unwrap();
+            let known = known(&mut client, &path);
+            let nar = client.ask(NarFromPath { path: path.clone() }, &[]).nar;
+            drop(client);
+            daemon.wait_until("that nobody keeps it", || {
+                let deleted = daemon.nix().command("nix-store").args(["--delete", full]).output();
+                deleted.unwrap().status.success()
+            });
+            let mut client = Client::connect(&daemon, minor);
+            let info = PathInfo { ultimate: true, ..known };
+            let request = AddToStoreNar { info, repair: false, dont_check_signatures: true };
+            client.ask(request, &nar).reply();
+            assert_eq!(self::known(&mut client, &path).ultimate, is_kept, "{trust} 1.{minor}");
+        }
+        assert_eq!(daemon.stop(), Some(0));
+    }
+}
+
+fn known(client: &mut Client, path: &StorePath) -> PathInfo {
+    match client.ask(QueryPathInfo { path: path.clone() }, &[]).reply() {
+        Response::QueryPathInfo(info) => info.0.unwrap().with_path(path.clone()),
+        reply => panic!("{reply:?}"),
+    }
+}
+
+#[test]
+fn settings_of_strangers_are_refused_with_a_word() {
+    if !is_root("be another user") {
+        return;
+    }
+    let Some(daemon) = daemon() else { return };
+    let arguments = [
+        "-A",
+        "a",
+        "--no-out-link",
+        "--option",
+        "sandbox",
+        "false",
+        "--option",
+        "post-build-hook",
+        "/bin/true",
+    ];
+    let ran = as_stranger(&daemon, "nix-build", &arguments);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for name in ["sandbox", "post-build-hook"] {
+        let warning = format!(
+            "ignoring the client-specified setting '{name}', because it is a restricted setting and you are not a trusted user"
+        );
+        assert!(ran.stderr.contains(&warning), "{}", ran.stderr);
+    }
+    // Nothing of it stays for the next client.
+    let ran = daemon.run("nix-build", ["-A", "b", "--no-out-link"]);
+    assert!(!ran.stderr.contains("ignoring"), "{}", ran.stderr);
+}
+
+#[test]
+fn who_is_not_allowed_gets_not_a_byte() {
+    if !is_root("be another user") {
+        return;
+    }
+    let Some(mut daemon) = Daemon::find(KILN) else { return };
+    daemon.configure("allowed-users = root\n");
+    daemon.start(&[]);
+    let ran = as_stranger(&daemon, "nix", &["store", "ping"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    daemon.wait_until("a word in the log", || {
+        daemon.log().contains(&format!("user '{STRANGER}' is not allowed to connect to the Nix daemon"))
+    });
+    assert_eq!(daemon.build(&["a"]).len(), 1);
+}
+
+#[test]
+fn trust_can_be_forced() {
+    let Some(mut daemon) = Daemon::find(KILN) else { return };
+    daemon.start(&["--force-untrusted"]);
+    let ran = daemon.run("nix-build", ["-A", "a", "--no-out-link", "--option", "sandbox", "false"]);
+    assert!(ran.stderr.contains("ignoring the client-specified setting 'sandbox'"), "{}", ran.stderr);
+}

@@ -1,0 +1,84 @@
+//! What a collection is about: the whole store, or some paths; and what of it is alive.
+
+use std::collections::BTreeSet;
+
+use kiln_database::{Graph, Node, NodeSet};
+use kiln_events::EventSender;
+use kiln_fs::Stale;
+use kiln_store_path::StorePath;
+
+use super::announced::Announced;
+use super::liveness::Retention;
+use super::realised::load_graph;
+use super::why::reasons;
+use crate::error::{Error, Result};
+use crate::local::LocalStore;
+use crate::roots::Root;
+
+/// What is to be deleted.
+pub(super) enum Scope {
+    /// All garbage.
+    Everything,
+    /// Only these paths, all of them.
+    Paths {
+        listed: BTreeSet<StorePath>,
+        /// Roots don't count; referrers do.
+        ignore_liveness: bool,
+    },
+}
+
+/// The graph, what of it is alive, and the roots. The collector's lock must be held.
+pub(super) fn find_alive(
+    store: &LocalStore,
+    scope: &Scope,
+    retention: Retention,
+    announced: &Announced,
+    events: &EventSender,
+) -> Result<(Graph, NodeSet, Vec<Root>)> {
+    // Temporary roots first: see the steps.
+    let mut found = store.temporary_roots(Stale::Remove)?;
+    found.roots.iter().for_each(|root| announced.announce(&root.path));
+    if !matches!(scope, Scope::Paths { ignore_liveness: true, .. }) {
+        let others = store.lasting_roots(Stale::Remove)?;
+        found.roots.extend(others.roots);
+        found.warnings.extend(others.warnings);
+    }
+    found.warnings.into_iter().for_each(|warning| events.warn(warning));
+    let graph = load_graph(store, retention, events)?;
+    let mut alive = graph.empty_set();
+    retention.mark(&graph, found.roots.iter().filter_map(|root| graph.node(&root.path)), &mut alive);
+    if let Scope::Paths { listed, .. } = scope {
+        let is_listed = |node: Node| graph.path(node).is_some_and(|path| listed.contains(path));
+        retention.mark(&graph, graph.nodes().filter(|node| !is_listed(*node)), &mut alive);
+    }
+    Ok((graph, alive, found.roots))
+}
+
+/// Fails if a path that is to be deleted is alive.
+pub(super) fn refuse_alive(
+    store: &LocalStore,
+    scope: &Scope,
+    retention: Retention,
+    (graph, alive, roots): (&Graph, &NodeSet, &[Root]),
+) -> Result<()> {
+    let Scope::Paths { listed, .. } = scope else { return Ok(()) };
+    let is_alive = |path: &&StorePath| graph.node(path).is_some_and(|node| alive.contains(node));
+    let Some(path) = listed.iter().find(is_alive) else { return Ok(()) };
+    let full = |path: &StorePath| store.print(path);
+    let reason = match reasons(graph, retention, roots, path).first() {
+        Some(reason) => {
+            let way: Vec<String> = reason.way.iter().map(full).collect();
+            format!("it is kept by the root '{}' -> {}", reason.holder, way.join(" -> "))
+        }
+        None => {
+            let keepers = graph.nodes().filter(|node| {
+                let is_other = graph.path(*node).is_some_and(|path| !listed.contains(path));
+                is_other && retention.kept_by(graph, *node).any(|kept| graph.path(kept) == Some(path))
+            });
+            let keepers: Vec<String> =
+                keepers.filter_map(|node| graph.path(node)).map(full).take(10).collect();
+            format!("it is in use by {}", keepers.join(", "))
+        }
+    };
+    Err(Error::StillAlive { path: full(path), reason })
+}
