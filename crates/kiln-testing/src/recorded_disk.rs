@@ -158,9 +158,7 @@ fn serve(device: &mut File, recording: &Mutex<Recording>) -> io::Result<()> {
                 thread::sleep(Duration::from_millis(2));
                 continue;
             }
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
-                return Ok(());
-            }
+            Err(error) if is_unmounted(&error) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
@@ -169,10 +167,17 @@ fn serve(device: &mut File, recording: &Mutex<Recording>) -> io::Result<()> {
             match device.write_all(&answer) {
                 // Whoever asked is gone.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if is_unmounted(&error) => return Ok(()),
                 written => written?,
             }
         }
     }
+}
+
+/// Whether the kernel has no more to say. If it is told so too early, whoever uses the disk meets errors.
+fn is_unmounted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NODEV | Errno::CONNABORTED))
 }
 
 fn u32_at(request: &[u8], at: usize) -> u32 {

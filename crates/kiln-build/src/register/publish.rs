@@ -99,7 +99,7 @@ pub(super) fn replace_in_store(
     output: &Collected,
     path: &StorePath,
 ) -> Result<(), Failure> {
-    store.sync_before_moving(&output.directory, &output.tree)?;
+    store.sync_if_wanted(&output.directory, &output.tree)?;
     let place = LocalStore::component(path)?;
     Ok(replace((&output.directory, &output.tree), (store.directory(), &place))?)
 }

@@ -22,17 +22,17 @@ impl LocalStore {
             return Ok(kiln_fs::sync_file_system(self.directory())?);
         }
         for info in set {
-            self.sync_before_moving(self.directory(), &Self::component(&info.path)?)?;
+            self.sync_if_wanted(self.directory(), &Self::component(&info.path)?)?;
         }
         Ok(())
     }
 
-    /// Returns when a tree that is about to take the place of a valid path's files is on the disk, if the settings want that:
-    /// what is valid must not be lost for something that is not there yet.
+    /// Returns when a tree is on the disk, if the settings want that. It is to be there before it takes the place of a valid path's
+    /// files, or others are made links to its files: what is valid must not be lost for something that is not there yet.
     ///
     /// # Errors
     /// Something can't be read, or the disk reports an error.
-    pub fn sync_before_moving(&self, directory: &Directory, name: &Component) -> Result<()> {
+    pub fn sync_if_wanted(&self, directory: &Directory, name: &Component) -> Result<()> {
         if self.config().syncs_files() {
             kiln_fs::sync_tree(directory, name)?;
         }

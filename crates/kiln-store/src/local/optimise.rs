@@ -89,6 +89,9 @@ impl LocalStore {
         }
         let pool = self.link_pool()?;
         let name = Self::component(path)?;
+        // What gets into the pool is a path's for good, even if this one never becomes valid, and real Nix takes an entry of the
+        // right size for whole.
+        self.sync_if_wanted(self.directory(), &name)?;
         match files {
             Some(files) => pool.link_tree(&name, files)?,
             None => pool.optimise_tree(&name, &PooledFiles::default())?,

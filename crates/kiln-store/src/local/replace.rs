@@ -42,7 +42,7 @@ impl LocalStore {
         let place = (scratch.directory(), &name);
         let nar = self.restore_archive(place, &info.path, info.nar_size, nar)?;
         let info = self.check_arrived(place, nar, info)?;
-        self.sync_before_moving(scratch.directory(), &name)?;
+        self.sync_if_wanted(scratch.directory(), &name)?;
         fail_point(FailPoint::ObjectMade);
         let mut lock = self.lock_paths_blocking(std::slice::from_ref(&info.path), |_| {})?;
         lock.delete_on_release(true);
