@@ -78,8 +78,8 @@ impl Database {
     }
 
     /// Hands over a change and returns at once, or when there is room in the queue. `done` gets the result after the
-    /// commit, on the writer's thread, which it must not keep. `run` may run again if the group that it was committed
-    /// with had to be rolled back.
+    /// commit, on the writer's thread, which it must not keep; nor may it hold this database, whose end waits for that
+    /// thread. `run` may run again if the group that it was committed with had to be rolled back.
     pub fn submit<T, Run, Done>(&self, run: Run, done: Done)
     where
         T: Send + 'static,

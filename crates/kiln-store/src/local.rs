@@ -67,7 +67,7 @@ struct Inner {
     /// The directory that holds the files of the store.
     directory: Directory,
     database: Database,
-    infos: InfoCache,
+    infos: Arc<InfoCache>,
     derivations: DerivationCache,
     hashes: Mutex<KnownHashes>,
     automatic_collections: AutomaticCollections,
@@ -117,7 +117,7 @@ impl LocalStore {
             figures: StoreFigures::default(),
             directory: Directory::open(&config.locations.real_dir)?,
             database,
-            infos: InfoCache::new(config.path_info_cache_size),
+            infos: Arc::new(InfoCache::new(config.path_info_cache_size)),
             derivations: DerivationCache::new(),
             hashes: Mutex::new(KnownHashes::new(store_dir)),
             config,

@@ -170,10 +170,11 @@ impl LocalStore {
         self.refuse_if_read_only()?;
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.work(move |store| {
-            let cache = store.clone();
+            // Not the whole store, which the writer's thread must never be the last to hold.
+            let infos = store.0.infos.clone();
             // A full queue makes this wait, which is why it is not done right here.
             store.0.database.submit(run, move |result| {
-                cache.0.infos.forget(&concerned);
+                infos.forget(&concerned);
                 // Whoever asked may have gone away.
                 let _ = sender.send(result);
             });
