@@ -240,8 +240,11 @@ impl Fire {
             assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         } else {
             let ran = Ran::from(self.store.nix().command("nix-store").arg("--gc").output().unwrap());
-            // Something came to refer to what it had found dead: it gives up then.
-            assert!(ran.code == Some(0) || ran.stderr.contains("because it is in use by"), "{}", ran.stderr);
+            // It gives up if something came to refer to what it had found dead, or if any process of the machine has a
+            // directory with a very long path open, as those of other tests.
+            let gives_up =
+                ["because it is in use by", "File name too long"].map(|why| ran.stderr.contains(why));
+            assert!(ran.code == Some(0) || gives_up.contains(&true), "{}", ran.stderr);
         }
         self.count(Done::Collected);
     }
