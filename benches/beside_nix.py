@@ -46,6 +46,16 @@ def chain(count=100):
     return "let " + " ".join(bindings) + f" in [ d{count - 1} ]"
 
 
+def slow_chain(count):
+    """Builds that take 0.1 s and say when they begin."""
+    script = 'read now rest < /proc/uptime; echo small-began $now >&2; /bin/busybox sleep 0.1; echo {n} > $out'
+    bindings = []
+    for n in range(count):
+        below = f"below = d{n - 1};" if n else ""
+        bindings.append(f"d{n} = " + TRIVIAL.format(name=f"small-{n}", script=script.format(n=n), more=below) + ";")
+    return "let " + " ".join(bindings) + f" in d{count - 1}"
+
+
 def files(count=50_000):
     script = (
         "/bin/busybox mkdir $out && cd $out && /bin/busybox awk 'BEGIN { x = sprintf(\\\"%190s\\\", \\\"x\\\"); "

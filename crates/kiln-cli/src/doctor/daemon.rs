@@ -85,7 +85,13 @@ fn greet(socket: &Path) -> io::Result<ServerGreeting> {
             return Ok(greeting);
         }
         let mut bytes = vec![0; 4096];
-        let read = stream.read(&mut bytes)?;
+        let read = loop {
+            match stream.read(&mut bytes) {
+                // Whatever signal it was: reading with a deadline is never taken up again by itself.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         if read == 0 {
             return Err(io::Error::other(
                 "it closes the connection; 'allowed-users' may leave this user out",

@@ -1,6 +1,6 @@
 //! A client of any version, made of the client's side of the protocol.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -156,7 +156,11 @@ impl Client {
                 return taken;
             }
             let mut chunk = [0; 16 << 10];
-            let length = self.stream.read(&mut chunk).unwrap();
+            let length = match self.stream.read(&mut chunk) {
+                // Reading with a deadline is never taken up again by itself after a signal, nor after a stop.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                length => length.unwrap(),
+            };
             assert!(length > 0, "the daemon has closed the connection");
             self.input.extend_from_slice(&chunk[..length]);
         }
