@@ -3,6 +3,7 @@
 They need root, real Nix and busybox-static, and work in a mount namespace of their own, so that the build users that are
 added to /etc/passwd and /etc/group are gone when they end.
 """
+import math
 import os
 import re
 import shutil
@@ -162,6 +163,7 @@ class Bench:
 def main(parser, measure):
     """Reads the command line, and calls `measure` with a Bench and the arguments."""
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", choices=["nix", "kiln"], help="measure one of the two; the figures of the other are nan")
     parser.add_argument("--kiln", default=os.path.join(os.path.dirname(__file__), "../target/release/kiln"))
     parser.add_argument("--place", default="/var/tmp", metavar="DIRECTORY", help="where the stores are made (%(default)s)")
     arguments = parser.parse_args()
@@ -177,10 +179,12 @@ def main(parser, measure):
         measure(Bench(root, os.path.abspath(arguments.kiln)), arguments)
 
 
-def alternate(runs, measure):
-    """Measures both programs `runs` times, in turn; the medians of each figure of each."""
-    figures = {"nix": [], "kiln": []}
-    for _ in range(runs):
+def alternate(arguments, measure):
+    """Measures both programs `--runs` times, in turn; the medians of each figure of each."""
+    figures = {program: [] for program in ("nix", "kiln") if arguments.only in (None, program)}
+    for _ in range(arguments.runs):
         for program, results in figures.items():
             results.append(measure(program))
-    return {program: [statistics.median(column) for column in zip(*results)] for program, results in figures.items()}
+    medians = {program: [statistics.median(column) for column in zip(*results)] for program, results in figures.items()}
+    unknown = [math.nan] * len(next(iter(medians.values())))
+    return {"nix": unknown, "kiln": unknown} | medians

@@ -131,7 +131,7 @@ async fn realise(
         let outputs = wanted.outputs();
         let mut all_good = all_good(core, &target, &outputs).await?;
         if !all_good {
-            substituted = substitute_outputs(core, &mut target, &outputs, &mut has_tried).await?;
+            substituted = Box::pin(substitute_outputs(core, &mut target, &outputs, &mut has_tried)).await?;
             all_good = substituted == Substituted::All;
         }
         if mode == BuildMode::Check && !all_good {
@@ -143,9 +143,21 @@ async fn realise(
             break;
         }
         if wanted.decide(&outputs) {
-            return without_build(core, &target, &outputs, substituted).await;
+            return Box::pin(without_build(core, &target, &outputs, substituted)).await;
         }
     }
+    // Of very many goals that are wanted at once, most find all they are to make, or wait: they take no more than that needs.
+    Box::pin(make(core, target, wanted, substituted, has_tried)).await
+}
+
+/// Makes all outputs of a derivation, wherever they can be had; those that have been tried to be substituted are not tried again.
+async fn make(
+    core: &Arc<Core>,
+    mut target: Target,
+    wanted: &Wanted,
+    substituted: Substituted,
+    mut has_tried: BTreeSet<StorePath>,
+) -> Result<Outcome, GoalError> {
     wanted.want_all();
     let expected = core.audience.expect(Work::BUILD);
     let made = realise_inputs(core, &target).await.map_err(GoalError::Inputs)?;
@@ -153,16 +165,17 @@ async fn realise(
         // What the inputs have brought may be what it lacked.
         has_tried.clear();
         let all = OutputsSpec::All;
-        if substitute_outputs(core, &mut target, &all, &mut has_tried).await? == Substituted::All {
+        let again = Box::pin(substitute_outputs(core, &mut target, &all, &mut has_tried));
+        if again.await? == Substituted::All {
             drop(expected);
-            return without_build(core, &target, &all, Substituted::All).await;
+            return Box::pin(without_build(core, &target, &all, Substituted::All)).await;
         }
     }
     if must_be_resolved(core, &target).await? {
         drop(expected);
-        return realise_resolved(core, &target, &made).await;
+        return Box::pin(realise_resolved(core, &target, &made)).await;
     }
-    super::build::build(core, target, expected).await
+    Box::pin(super::build::build(core, target, expected)).await
 }
 
 impl Target {
