@@ -96,7 +96,7 @@ def private_users(root):
 
 class Bench:
     def __init__(self, root, kiln):
-        self.root, self.kiln, self.cleared = root, kiln, 0
+        self.root, self.kiln, self.cleared, self.kept = root, kiln, 0, 0
         busybox = shutil.which("busybox")
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -139,7 +139,8 @@ class Bench:
         """Keeps the store as it is aside, as the start of every run."""
         pristine = os.path.join(self.root, "pristine")
         if os.path.exists(pristine):
-            os.rename(pristine, f"{pristine}-{self.cleared}")
+            self.kept += 1
+            os.rename(pristine, f"{pristine}-{self.kept}")
         os.mkdir(pristine)
         for name in ("store", "state"):
             subprocess.run(["cp", "-a", os.path.join(self.root, name), pristine], check=True)
