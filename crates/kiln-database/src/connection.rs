@@ -82,8 +82,9 @@ const JOURNAL_SIZE_LIMIT: i64 = 1 << 40;
 /// scattered over four trees, writes and reads its own pages again and again.
 const WRITER_CACHE_KIB: i64 = 32 << 10;
 
-/// Longest sleep between two attempts to get a lock.
-const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// Longest sleep between two attempts to get a lock. Nobody is woken when it is free, and who collects garbage takes it again
+/// and again.
+const LONGEST_SLEEP: Duration = Duration::from_millis(8);
 
 /// Time between two notices that the database is busy.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(10);

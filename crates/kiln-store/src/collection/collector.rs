@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kiln_database::{Graph, Node, NodeSet};
 use kiln_events::{Activity, ActivityGuard, ActivityId, EventSender, Verbosity};
@@ -17,8 +18,11 @@ use crate::cancel::{Cancel, cancellable};
 use crate::error::{Error, Result};
 use crate::local::{LocalStore, worker_threads};
 
-/// Most paths that are deleted together.
-const LARGEST_BATCH: usize = 512;
+/// Fewest and most paths that are deleted together: each time costs a sync of the database's log.
+const BATCHES: std::ops::RangeInclusive<usize> = 16..=512;
+
+/// How long a transaction may take, since builds that end meanwhile wait for it with their own.
+const HOLD_UP: Duration = Duration::from_millis(4);
 
 /// How garbage is collected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +108,7 @@ fn collect(
         announced: &at_work.announced,
         disposal: Disposal::start(store.directory(), worker_threads())?,
         expected: 0,
+        largest_batch: 4 * BATCHES.start(),
         graph,
         alive,
         collected: Collected::default(),
@@ -128,6 +133,15 @@ fn collect(
     Ok(collected)
 }
 
+/// How many paths to delete together after so many have taken so long.
+fn next_batch(paths: usize, took: Duration) -> usize {
+    let within = paths as u128 * HOLD_UP.as_micros() / took.as_micros().max(1);
+    // Not at once, in case that one was quick by chance.
+    usize::try_from(within)
+        .map_or(*BATCHES.end(), |within| within.min(paths * 2))
+        .clamp(*BATCHES.start(), *BATCHES.end())
+}
+
 /// Deletes what is dead.
 struct Collector<'a> {
     store: &'a LocalStore,
@@ -138,6 +152,8 @@ struct Collector<'a> {
     disposal: Disposal,
     /// How many paths are dead.
     expected: u64,
+    /// How many paths to delete together at most, by how long the last ones took.
+    largest_batch: usize,
     graph: Graph,
     /// Grows with what is announced.
     alive: NodeSet,
@@ -183,10 +199,10 @@ impl Collector<'_> {
 
     /// How many of `order` to delete next: about as many as it may take.
     fn size_of_batch(&self, order: &[Node]) -> usize {
-        let Some(max_freed) = self.options.max_freed else { return order.len().min(LARGEST_BATCH) };
+        let Some(max_freed) = self.options.max_freed else { return order.len().min(self.largest_batch) };
         let mut missing = max_freed.saturating_sub(self.disposal.freed());
         let mut size = 0;
-        for node in order.iter().take(LARGEST_BATCH) {
+        for node in order.iter().take(self.largest_batch) {
             size += 1;
             missing = missing.saturating_sub(self.graph.nar_size(*node));
             if missing == 0 {
@@ -231,7 +247,10 @@ impl Collector<'_> {
         }
         let all: Arc<[StorePath]> = paths.into();
         let mut invalid = Vec::with_capacity(all.len());
-        match self.store.invalidate_blocking(all.clone()) {
+        let begin = Instant::now();
+        let invalidated = self.store.invalidate_blocking(all.clone());
+        self.largest_batch = next_batch(all.len(), begin.elapsed());
+        match invalidated {
             Ok(()) => invalid.extend(all.iter().cloned()),
             Err(Error::Database(kiln_database::Error::InUse { .. })) => {
                 for path in all.iter() {
@@ -257,7 +276,7 @@ impl Collector<'_> {
 
     /// Deletes what is in the store directory and belongs to nobody.
     fn delete_leftovers(&mut self, leftovers: Vec<Leftover>) -> Result<()> {
-        for batch in leftovers.chunks(LARGEST_BATCH) {
+        for batch in leftovers.chunks(*BATCHES.end()) {
             self.cancel.check()?;
             let (graph, alive, retention) = (&self.graph, &mut self.alive, self.options.retention);
             let (chosen, claim) = self.announced.claim(
@@ -313,5 +332,19 @@ impl Collector<'_> {
             self.disposal.pending(),
             self.collected.failures.len() as u64,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_as_large_as_nobody_notices() {
+        assert_eq!(next_batch(64, Duration::from_millis(1)), 128, "at most twice as many");
+        assert_eq!(next_batch(512, Duration::ZERO), 512);
+        assert_eq!(next_batch(512, Duration::from_millis(32)), 64);
+        assert_eq!(next_batch(16, Duration::from_secs(3)), 16);
+        assert_eq!(next_batch(1, Duration::from_micros(10)), 16);
     }
 }
