@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::ffi::ErrorCode;
 use rusqlite::{Connection, FileControl, OpenFlags};
 
@@ -135,6 +136,8 @@ impl Opener {
     fn configure(&self, mut connection: Connection, purpose: Purpose) -> rusqlite::Result<Connection> {
         connection.busy_handler(Some(self.patience()))?;
         connection.set_prepared_statement_cache_capacity(64);
+        // Otherwise some statements are compiled again for each new value.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         // The triggers and cascades of the schema depend on it.
         connection.pragma_update(None, "foreign_keys", 1)?;
         if self.options.read_only {

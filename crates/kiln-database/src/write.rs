@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_hash::Sha256;
 use kiln_narinfo::{PathInfo, Realisation, SignatureSet};
 use kiln_store_path::{OutputName, StoreDir, StorePath};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use crate::connection::Opener;
 use crate::cycle::find_cycle;
@@ -140,23 +140,33 @@ impl WriteTransaction<'_> {
             })?;
         }
         for (path, id) in rows {
-            let referrers: Vec<String> = self.sql("querying referrers", || {
-                self.connection
-                    .prepare_cached(
-                        "select v.path from Refs join ValidPaths v on v.id = Refs.referrer \
-                         where Refs.reference = ?1 order by v.path limit 10",
-                    )?
-                    .query_map([id], |row| row.get(0))?
-                    .collect()
-            })?;
-            if !referrers.is_empty() {
-                return Err(Error::InUse { path: self.print(path), referrers });
+            let deleted = self
+                .connection
+                .prepare_cached("delete from ValidPaths where id = ?1")
+                .and_then(|mut delete| delete.execute([id]));
+            match deleted {
+                Ok(_) => {}
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                    return Err(self.in_use(path, id)?);
+                }
+                Err(error) => return Err(self.opener.sqlite_error("invalidating a path", error)),
             }
-            self.sql("invalidating a path", || {
-                self.connection.prepare_cached("delete from ValidPaths where id = ?1")?.execute([id])
-            })?;
         }
         Ok(())
+    }
+
+    /// Why a path cannot be made invalid: some of those that refer to it.
+    fn in_use(&self, path: &StorePath, id: i64) -> Result<Error> {
+        let referrers = self.sql("querying referrers", || {
+            self.connection
+                .prepare_cached(
+                    "select v.path from Refs join ValidPaths v on v.id = Refs.referrer \
+                     where Refs.reference = ?1 order by v.path limit 10",
+                )?
+                .query_map([id], |row| row.get(0))?
+                .collect()
+        })?;
+        Ok(Error::InUse { path: self.print(path), referrers })
     }
 
     /// Adds signatures to a valid path.
