@@ -221,7 +221,7 @@ impl Deletion {
 }
 
 /// Deletes something that isn't a directory; returns how many bytes that frees.
-fn unlink(parent: BorrowedFd<'_>, name: &CStr) -> Result<u64, Errno> {
+pub(crate) fn unlink(parent: BorrowedFd<'_>, name: &CStr) -> Result<u64, Errno> {
     let status = match Status::at(parent, name) {
         Err(Errno::ACCESS) if make_writable(parent) => Status::at(parent, name),
         result => result,

@@ -5,18 +5,24 @@
 //! the next [`Trash`](crate::Trash) or [`Disposal`], or any collector.
 
 use crate::component::Component;
-use crate::delete::delete_tree;
+use crate::delete::{delete_tree, unlink};
 use crate::directory::Directory;
-use crate::error::{Error, Result};
+use crate::error::{During as _, Error, Result};
 use crate::rename::rename_new;
+use crate::status::Kind;
 use crate::trash::Bin;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Longest time without a look around while waiting.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Size of a file that is deleted as quickly as it is moved, in bytes.
+const SMALL: u64 = 1 << 20;
 
 /// Failures that are remembered one by one.
 const FAILURES: usize = 100;
@@ -25,7 +31,7 @@ const FAILURES: usize = 100;
 #[derive(Debug)]
 pub struct Disposal {
     bin: Bin,
-    count: u64,
+    count: AtomicU64,
     queue: Option<Sender<Component>>,
     threads: Vec<JoinHandle<()>>,
     work: Arc<Work>,
@@ -71,7 +77,8 @@ impl Disposal {
             state: Mutex::default(),
             progress: Condvar::new(),
         });
-        let mut disposal = Self { bin, count: 0, queue: Some(queue), threads: Vec::new(), work };
+        let mut disposal =
+            Self { bin, count: AtomicU64::new(0), queue: Some(queue), threads: Vec::new(), work };
         for _ in 0..threads.max(1) {
             let (work, receiver) = (disposal.work.clone(), receiver.clone());
             let started = thread::Builder::new()
@@ -91,10 +98,19 @@ impl Disposal {
     ///
     /// # Errors
     /// If it can neither be moved nor deleted; it is still there then, at least in parts.
-    pub fn put(&mut self, name: &Component) -> Result<()> {
+    pub fn put(&self, name: &Component) -> Result<()> {
         let parent = &self.work.parent;
-        self.count += 1;
-        let place = Component::new(self.count.to_string())?;
+        match parent.status(name)? {
+            None => return Ok(()),
+            // To move it would take as long.
+            Some(status) if status.kind != Kind::Directory && status.size <= SMALL => {
+                let freed = unlink(parent.as_fd(), name.as_c_str());
+                self.freed_at_once(freed.during("delete", || parent.path().join(name.as_path()))?);
+                return Ok(());
+            }
+            Some(_) => {}
+        }
+        let place = Component::new(self.count.fetch_add(1, Ordering::Relaxed).to_string())?;
         match rename_new((parent, name), (&self.bin.directory, &place)) {
             Ok(()) => {
                 self.work.lock().pending += 1;
@@ -107,11 +123,14 @@ impl Disposal {
             Err(error) if error.is_not_found() && matches!(parent.status(name), Ok(None)) => Ok(()),
             // It may be a file system of its own, or another collector has taken the directory for what it is.
             Err(_) => {
-                let freed = delete_tree(parent, name)?;
-                self.work.lock().disposed.freed += freed;
+                self.freed_at_once(delete_tree(parent, name)?);
                 Ok(())
             }
         }
+    }
+
+    fn freed_at_once(&self, bytes: u64) {
+        self.work.lock().disposed.freed += bytes;
     }
 
     /// Bytes that have been freed so far.
@@ -210,7 +229,7 @@ mod tests {
     fn names_are_free_at_once_and_all_is_deleted() {
         let scratch = tempfile::tempdir().unwrap();
         let parent = Directory::open(scratch.path()).unwrap();
-        let mut disposal = Disposal::start(&parent, 3).unwrap();
+        let disposal = Disposal::start(&parent, 3).unwrap();
         for number in 0..50 {
             let name = tree(scratch.path(), &format!("tree{number}"));
             disposal.put(&name).unwrap();
@@ -228,7 +247,7 @@ mod tests {
     fn who_gives_up_leaves_it_to_the_next() {
         let scratch = tempfile::tempdir().unwrap();
         let parent = Directory::open(scratch.path()).unwrap();
-        let mut disposal = Disposal::start(&parent, 1).unwrap();
+        let disposal = Disposal::start(&parent, 1).unwrap();
         // Whatever the thread has not come to yet.
         for number in 0..200 {
             let name = tree(scratch.path(), &format!("tree{number}"));

@@ -8,8 +8,9 @@
 //!    this order a path that is made a permanent root by a process that ends then is seen in one of the two. Last it loads
 //!    the graph of all paths, and marks what is alive ([`liveness`]).
 //! 3. What is dead is deleted in batches, referrers first ([`collector`]). Each batch is looked at once more with what
-//!    has been announced meanwhile; made invalid in one transaction, which is brought to the disk; renamed into a directory
-//!    of trash; and from then on the names are free for whoever wants to make these paths again. The trash is deleted by
+//!    has been announced meanwhile; made invalid in transactions so small that nobody waits long for them, which are brought
+//!    to the disk; renamed into a directory of trash, or deleted if it is a small file, while the next batch is made
+//!    invalid; and from then on the names are free for whoever wants to make these paths again. The trash is deleted by
 //!    several threads at the same time.
 //! 4. What else is in the store directory, and belongs to nobody, goes the same way ([`entries`]).
 //! 5. The socket is closed, and the lock shared with all but other collectors. The rest of the trash is deleted, and then

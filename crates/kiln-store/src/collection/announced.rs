@@ -1,6 +1,6 @@
 //! What the collector and those who work with the store at the same time agree on.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,9 @@ struct State {
     digests: HashSet<String>,
     /// Announced since the collector has looked last.
     new: Vec<StorePath>,
-    deleting: HashSet<String>,
+    /// Of each claim.
+    deleting: BTreeMap<u64, HashSet<String>>,
+    claims: u64,
 }
 
 /// What the collector sees when it decides what to delete next.
@@ -40,7 +42,10 @@ impl Announcements<'_> {
 
 /// The right to delete some paths: whoever wants one of them waits until this is dropped.
 #[must_use]
-pub(super) struct Claim<'a>(&'a Announced);
+pub(super) struct Claim<'a> {
+    announced: &'a Announced,
+    number: u64,
+}
 
 impl Announced {
     pub(super) fn new() -> rustix::io::Result<Self> {
@@ -58,7 +63,7 @@ impl Announced {
 
     /// Whether a path is being deleted at the moment.
     pub(super) fn is_being_deleted(&self, path: &StorePath) -> bool {
-        self.lock().deleting.contains(path.digest())
+        self.lock().deleting.values().any(|digests| digests.contains(path.digest()))
     }
 
     /// Lets `choose` say what is to be deleted, knowing of all announcements: nothing is announced meanwhile, and what is
@@ -71,8 +76,11 @@ impl Announced {
         let mut state = self.lock();
         let new = std::mem::take(&mut state.new);
         let chosen = choose(&Announcements { digests: &state.digests, new });
-        state.deleting.extend(chosen.iter().filter_map(path).map(|path| path.digest().to_owned()));
-        (chosen, Claim(self))
+        let digests = chosen.iter().filter_map(path).map(|path| path.digest().to_owned()).collect();
+        state.claims += 1;
+        let number = state.claims;
+        state.deleting.insert(number, digests);
+        (chosen, Claim { announced: self, number })
     }
 
     /// Readable when something was deleted that somebody may be waiting for.
@@ -99,8 +107,8 @@ impl Announced {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.0.lock().deleting.clear();
-        self.0.wake();
+        self.announced.lock().deleting.remove(&self.number);
+        self.announced.wake();
     }
 }
 
@@ -128,7 +136,10 @@ mod tests {
         );
         assert_eq!(chosen, std::slice::from_ref(&other));
         assert!(announced.is_being_deleted(&other) && !announced.is_being_deleted(&path("a")));
+        let (_, next) = announced.claim(|_| vec![other.clone()], |path| Some(path.clone()));
         drop(claim);
+        assert!(announced.is_being_deleted(&other), "the other claim stands");
+        drop(next);
         assert!(!announced.is_being_deleted(&other));
         let (nothing, _claim) =
             announced.claim(|announcements| announcements.new.clone(), |path| Some(path.clone()));

@@ -1,15 +1,18 @@
 //! The collector: see the [module above](super) for the steps.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 use kiln_database::{Graph, Node, NodeSet};
 use kiln_events::{Activity, ActivityGuard, ActivityId, EventSender, Verbosity};
 use kiln_fs::{Disposal, LinkPool, RemovedLinks, remove_leftover};
 use kiln_store_path::StorePath;
 
-use super::announced::Announced;
+use super::announced::{Announced, Claim};
 use super::at_work::AtWork;
 use super::entries::{Leftover, leftovers};
 use super::liveness::Retention;
@@ -18,8 +21,11 @@ use crate::cancel::{Cancel, cancellable};
 use crate::error::{Error, Result};
 use crate::local::{LocalStore, worker_threads};
 
-/// Fewest and most paths that are deleted together: each time costs a sync of the database's log.
-const BATCHES: std::ops::RangeInclusive<usize> = 16..=512;
+/// Most paths that are deleted together: each time costs a sync of the database's log.
+const LARGEST_BATCH: usize = 512;
+
+/// Fewest and most paths that one transaction makes invalid. The fewer, the more often the same pages are written.
+const TRANSACTIONS: RangeInclusive<usize> = 64..=LARGEST_BATCH;
 
 /// How long a transaction may take, since builds that end meanwhile wait for it with their own.
 const HOLD_UP: Duration = Duration::from_millis(4);
@@ -100,21 +106,22 @@ fn collect(
     let (graph, alive, roots) = find_alive(store, scope, options.retention, &at_work.announced, events)?;
     refuse_alive(store, scope, options.retention, (&graph, &alive, &roots))?;
     cancel.check()?;
+    let disposal = Disposal::start(store.directory(), worker_threads())?;
     let mut collector = Collector {
         store,
         options,
         cancel,
         activity,
         announced: &at_work.announced,
-        disposal: Disposal::start(store.directory(), worker_threads())?,
+        disposal: &disposal,
         expected: 0,
-        largest_batch: 4 * BATCHES.start(),
+        largest_transaction: 2 * TRANSACTIONS.start(),
         graph,
         alive,
         collected: Collected::default(),
     };
     collector.delete(scope)?;
-    let Collector { disposal, mut collected, activity, .. } = collector;
+    let Collector { mut collected, activity, .. } = collector;
     // Nobody need wait for the rest, but other collectors, who would take it for theirs.
     let _lock = at_work.end()?;
     disposal.settle(&mut |pending| {
@@ -133,13 +140,13 @@ fn collect(
     Ok(collected)
 }
 
-/// How many paths to delete together after so many have taken so long.
-fn next_batch(paths: usize, took: Duration) -> usize {
+/// How many paths to make invalid at once after so many have taken so long.
+fn next_transaction(paths: usize, took: Duration) -> usize {
     let within = paths as u128 * HOLD_UP.as_micros() / took.as_micros().max(1);
     // Not at once, in case that one was quick by chance.
     usize::try_from(within)
-        .map_or(*BATCHES.end(), |within| within.min(paths * 2))
-        .clamp(*BATCHES.start(), *BATCHES.end())
+        .map_or(*TRANSACTIONS.end(), |within| within.min(paths * 2))
+        .clamp(*TRANSACTIONS.start(), *TRANSACTIONS.end())
 }
 
 /// Deletes what is dead.
@@ -149,18 +156,18 @@ struct Collector<'a> {
     cancel: &'a Cancel,
     activity: ActivityGuard,
     announced: &'a Announced,
-    disposal: Disposal,
+    disposal: &'a Disposal,
     /// How many paths are dead.
     expected: u64,
-    /// How many paths to delete together at most, by how long the last ones took.
-    largest_batch: usize,
+    /// How many paths to make invalid at once, by how long the last ones took.
+    largest_transaction: usize,
     graph: Graph,
     /// Grows with what is announced.
     alive: NodeSet,
     collected: Collected,
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
     fn delete(&mut self, scope: &Scope) -> Result<()> {
         let mut dead = self.graph.empty_set();
         for node in self.graph.nodes().filter(|node| !self.alive.contains(*node)) {
@@ -178,15 +185,34 @@ impl Collector<'_> {
         };
         self.expected = (order.len() + leftovers.len()) as u64;
         self.delete_leftovers(leftovers)?;
-        let mut rest = order.as_slice();
-        while !rest.is_empty() && !self.is_enough() {
-            self.cancel.check()?;
-            let (batch, later) = rest.split_at(self.size_of_batch(rest));
-            rest = later;
-            self.delete_batch(batch)?;
-            self.tell();
-        }
-        Ok(())
+        thread::scope(|scope| {
+            let mut freeing: Option<ScopedJoinHandle<'_, Freed>> = None;
+            let mut rest = order.as_slice();
+            while !rest.is_empty() && !self.is_enough() {
+                self.cancel.check()?;
+                let (batch, later) = rest.split_at(self.size_of_batch(rest));
+                rest = later;
+                let (invalid, claim) = self.invalidate_batch(batch)?;
+                self.wait_for(freeing.take());
+                // Meanwhile the next ones are made invalid.
+                let disposal = self.disposal;
+                let freed = scope.spawn(move || free_names(disposal, invalid, claim));
+                match self.options.max_freed {
+                    Some(_) => self.wait_for(Some(freed)),
+                    None => freeing = Some(freed),
+                }
+            }
+            self.wait_for(freeing);
+            Ok(())
+        })
+    }
+
+    fn wait_for(&mut self, freeing: Option<ScopedJoinHandle<'_, Freed>>) {
+        let Some(freeing) = freeing else { return };
+        let freed = freeing.join().unwrap_or_else(|panic| resume_unwind(panic));
+        freed.paths.into_iter().for_each(|path| self.deleted(path));
+        self.collected.failures.extend(freed.failures);
+        self.tell();
     }
 
     /// Whether as much was freed as was asked for. What is being deleted is waited for to tell.
@@ -199,10 +225,10 @@ impl Collector<'_> {
 
     /// How many of `order` to delete next: about as many as it may take.
     fn size_of_batch(&self, order: &[Node]) -> usize {
-        let Some(max_freed) = self.options.max_freed else { return order.len().min(self.largest_batch) };
+        let Some(max_freed) = self.options.max_freed else { return order.len().min(LARGEST_BATCH) };
         let mut missing = max_freed.saturating_sub(self.disposal.freed());
         let mut size = 0;
-        for node in order.iter().take(self.largest_batch) {
+        for node in order.iter().take(LARGEST_BATCH) {
             size += 1;
             missing = missing.saturating_sub(self.graph.nar_size(*node));
             if missing == 0 {
@@ -212,8 +238,8 @@ impl Collector<'_> {
         size
     }
 
-    /// Deletes those of a batch that are dead still. Referrers of its paths are in it or have been deleted.
-    fn delete_batch(&mut self, batch: &[Node]) -> Result<()> {
+    /// Makes those of a batch invalid that are dead still. Referrers of its paths are in it or have been deleted.
+    fn invalidate_batch(&mut self, batch: &[Node]) -> Result<(Vec<StorePath>, Claim<'a>)> {
         let (graph, alive, retention) = (&self.graph, &mut self.alive, self.options.retention);
         let (paths, claim) = self.announced.claim(
             |announcements| {
@@ -227,56 +253,54 @@ impl Collector<'_> {
             },
             |path| Some(path.clone()),
         );
-        let invalid = self.invalidate(paths)?;
-        for path in invalid {
-            let name = LocalStore::component(&path)?;
-            match self.disposal.put(&name) {
-                Ok(()) => self.deleted(path),
-                Err(error) => self.collected.failures.push(error.to_string()),
-            }
+        let mut invalid = Vec::with_capacity(paths.len());
+        let mut rest = paths.as_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(self.largest_transaction));
+            rest = later;
+            self.invalidate(now, &mut invalid)?;
         }
-        drop(claim);
-        Ok(())
+        if !invalid.is_empty() {
+            // Files must not be gone before everybody knows, even after a loss of power.
+            self.store.database().sync()?;
+        }
+        Ok((invalid, claim))
     }
 
-    /// Makes paths invalid, and returns those that are then. A path that somebody has come to refer to without announcing it
-    /// stays, with all that it needs.
-    fn invalidate(&mut self, paths: Vec<StorePath>) -> Result<Vec<StorePath>> {
-        if paths.is_empty() {
-            return Ok(paths);
-        }
-        let all: Arc<[StorePath]> = paths.into();
-        let mut invalid = Vec::with_capacity(all.len());
-        let begin = Instant::now();
-        let invalidated = self.store.invalidate_blocking(all.clone());
-        self.largest_batch = next_batch(all.len(), begin.elapsed());
-        match invalidated {
-            Ok(()) => invalid.extend(all.iter().cloned()),
+    /// Makes paths invalid, and adds those to `invalid` that are then. A path that somebody has come to refer to without
+    /// announcing it stays, with all that it needs.
+    fn invalidate(&mut self, paths: &[StorePath], invalid: &mut Vec<StorePath>) -> Result<()> {
+        match self.store.invalidate_blocking(Arc::from(paths)) {
+            Ok(took) => {
+                self.largest_transaction = next_transaction(paths.len(), took);
+                invalid.extend(paths.iter().cloned());
+                Ok(())
+            }
             Err(Error::Database(kiln_database::Error::InUse { .. })) => {
-                for path in all.iter() {
-                    let node = self.graph.node(path);
-                    if node.is_some_and(|node| self.alive.contains(node)) {
-                        continue;
-                    }
-                    match self.store.invalidate_blocking(Arc::new([path.clone()])) {
-                        Ok(()) => invalid.push(path.clone()),
-                        Err(Error::Database(kiln_database::Error::InUse { .. })) => {
-                            self.options.retention.mark(&self.graph, node, &mut self.alive);
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
+                paths.iter().try_for_each(|path| self.invalidate_one(path, invalid))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn invalidate_one(&mut self, path: &StorePath, invalid: &mut Vec<StorePath>) -> Result<()> {
+        let node = self.graph.node(path);
+        if node.is_some_and(|node| self.alive.contains(node)) {
+            return Ok(());
+        }
+        match self.store.invalidate_blocking(Arc::new([path.clone()])) {
+            Ok(_) => invalid.push(path.clone()),
+            Err(Error::Database(kiln_database::Error::InUse { .. })) => {
+                self.options.retention.mark(&self.graph, node, &mut self.alive);
             }
             Err(error) => return Err(error),
         }
-        // Files must not be gone before everybody knows, even after a loss of power.
-        self.store.database().sync()?;
-        Ok(invalid)
+        Ok(())
     }
 
     /// Deletes what is in the store directory and belongs to nobody.
     fn delete_leftovers(&mut self, leftovers: Vec<Leftover>) -> Result<()> {
-        for batch in leftovers.chunks(*BATCHES.end()) {
+        for batch in leftovers.chunks(LARGEST_BATCH) {
             self.cancel.check()?;
             let (graph, alive, retention) = (&self.graph, &mut self.alive, self.options.retention);
             let (chosen, claim) = self.announced.claim(
@@ -307,7 +331,7 @@ impl Collector<'_> {
         if !matches!(directory.status(&entry.name), Ok(Some(_))) {
             return;
         }
-        let disposal = &mut self.disposal;
+        let disposal = self.disposal;
         match remove_leftover(directory, &entry.name, || disposal.put(&entry.name)) {
             Ok(false) => {}
             Ok(true) => match &entry.path {
@@ -335,16 +359,36 @@ impl Collector<'_> {
     }
 }
 
+/// What came of [`free_names`].
+#[derive(Default)]
+struct Freed {
+    paths: Vec<StorePath>,
+    failures: Vec<String>,
+}
+
+/// Frees the names of paths that are invalid. Until then they are claimed.
+fn free_names(disposal: &Disposal, paths: Vec<StorePath>, _claim: Claim<'_>) -> Freed {
+    let mut freed = Freed::default();
+    for path in paths {
+        let put = LocalStore::component(&path).and_then(|name| Ok(disposal.put(&name)?));
+        match put {
+            Ok(()) => freed.paths.push(path),
+            Err(error) => freed.failures.push(error.to_string()),
+        }
+    }
+    freed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn batches_are_as_large_as_nobody_notices() {
-        assert_eq!(next_batch(64, Duration::from_millis(1)), 128, "at most twice as many");
-        assert_eq!(next_batch(512, Duration::ZERO), 512);
-        assert_eq!(next_batch(512, Duration::from_millis(32)), 64);
-        assert_eq!(next_batch(16, Duration::from_secs(3)), 16);
-        assert_eq!(next_batch(1, Duration::from_micros(10)), 16);
+    fn transactions_are_as_large_as_nobody_notices() {
+        assert_eq!(next_transaction(64, Duration::from_millis(1)), 128, "at most twice as many");
+        assert_eq!(next_transaction(512, Duration::ZERO), 512);
+        assert_eq!(next_transaction(512, Duration::from_millis(16)), 128);
+        assert_eq!(next_transaction(64, Duration::from_secs(3)), 64);
+        assert_eq!(next_transaction(1, Duration::from_micros(10)), 64);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kiln_database::Registration;
 use kiln_derivation::Derivation;
@@ -150,15 +151,18 @@ impl LocalStore {
         self.change(paths, move |transaction| transaction.invalidate(&set)).await
     }
 
-    /// Like [`invalidate`](Self::invalidate), for code that may block.
+    /// Like [`invalidate`](Self::invalidate), for code that may block. Tells for how long others could not write.
     ///
     /// # Errors
     /// See there.
-    pub(crate) fn invalidate_blocking(&self, paths: Arc<[StorePath]>) -> Result<()> {
+    pub(crate) fn invalidate_blocking(&self, paths: Arc<[StorePath]>) -> Result<Duration> {
         let set = paths.clone();
-        let result = self.0.database.write(move |transaction| transaction.invalidate(&set));
+        let begun = self.0.database.write(move |transaction| {
+            let begun = Instant::now();
+            transaction.invalidate(&set).map(|()| begun)
+        });
         self.0.infos.forget(paths.iter());
-        Ok(result?)
+        Ok(begun?.elapsed())
     }
 
     /// Hands a change to the database's writer, waits for it without a thread, and forgets what it concerns.
