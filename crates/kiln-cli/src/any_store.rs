@@ -142,6 +142,14 @@ impl AnyStore {
         }
     }
 
+    /// All that `start` refers to, with itself.
+    pub(crate) async fn closure(&self, start: Vec<StorePath>) -> Result<BTreeSet<StorePath>, Failure> {
+        match self {
+            Self::Local(store) => Ok(store.closure(start, Follow::REFERENCES).await?),
+            Self::Daemon(store) => Ok(store.closure_infos(start).await?.into_keys().collect()),
+        }
+    }
+
     /// All that refers to `start`, which is valid, with itself.
     pub(crate) async fn referrers_closure(
         &self,

@@ -114,6 +114,29 @@ impl ReadConnection {
         self.paths("querying validity", sql, [self.json_list(paths)])
     }
 
+    /// What each of `paths` refers to of them, by their positions, in ascending order; nothing if it is not valid.
+    pub fn references_among(&self, paths: &[StorePath]) -> Result<Vec<Vec<usize>>> {
+        self.snapshot(|reader| {
+            let sql = "select v.id, j.key from json_each(?1) j cross join ValidPaths v on v.path = j.value";
+            let positions: HashMap<i64, usize> = reader
+                .rows("querying paths", sql, [reader.json_list(paths)], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)? as usize))
+                })?
+                .into_iter()
+                .collect();
+            let mut references = vec![Vec::new(); paths.len()];
+            for (id, &position) in &positions {
+                let sql = "select reference from Refs where referrer = ?1";
+                let all = reader.rows("querying references", sql, [id], |row| row.get::<_, i64>(0))?;
+                if let Some(references) = references.get_mut(position) {
+                    references.extend(all.iter().filter_map(|id| positions.get(id)).copied());
+                    references.sort_unstable();
+                }
+            }
+            Ok(references)
+        })
+    }
+
     /// The valid paths that refer to a path, itself among them if it does.
     pub fn referrers(&self, path: &StorePath) -> Result<BTreeSet<StorePath>> {
         let sql = "select v.path from ValidPaths t cross join Refs on Refs.reference = t.id \

@@ -269,6 +269,16 @@ proptest! {
                 (0..naive.len()).filter(|other| naive[*other].contains(&number)).map(numbered).collect();
             prop_assert_eq!(backwards, expected);
         }
+        // One that is not valid is among them.
+        let numbers: Vec<usize> = (0..=references.len()).filter(|number| number % 3 != 1).collect();
+        let among: Vec<StorePath> = numbers.iter().map(|number| numbered(*number)).collect();
+        let found = reader.references_among(&among).unwrap();
+        prop_assert_eq!(found.len(), among.len());
+        for (found, number) in found.iter().zip(&numbers) {
+            let of = references.get(*number).into_iter().flatten();
+            let expected: Vec<usize> = of.filter_map(|to| numbers.iter().position(|other| other == to)).collect();
+            prop_assert_eq!(found, &expected);
+        }
         let all = graph.closure(graph.nodes());
         let order = graph.references_first(&all);
         prop_assert_eq!(order.len(), graph.len());

@@ -1,6 +1,6 @@
 //! Paths in the order of their references.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use kiln_store_path::StorePath;
 
@@ -18,23 +18,34 @@ pub fn references_first<'a, R>(
 where
     R: IntoIterator<Item = &'a StorePath>,
 {
-    let mut order = Vec::with_capacity(paths.len());
-    let mut seen = HashSet::new();
+    let numbers: HashMap<&StorePath, usize> = paths.iter().zip(0..).collect();
+    let list: Vec<&StorePath> = paths.iter().collect();
+    let order = order(list.len(), |number| {
+        let known = list.get(number).map(|path| references(path)).into_iter().flatten();
+        known.filter_map(|reference| numbers.get(reference).copied())
+    });
+    order.into_iter().filter_map(|number| list.get(number).copied().cloned()).collect()
+}
+
+/// The numbers below `count`, each after those that it refers to; otherwise in the order in which `references` has them.
+fn order<R: IntoIterator<Item = usize>>(count: usize, references: impl Fn(usize) -> R) -> Vec<usize> {
+    let mut order = Vec::with_capacity(count);
+    let mut seen = vec![false; count];
+    let mut is_new = |number: usize| seen.get_mut(number).is_some_and(|seen| !std::mem::replace(seen, true));
     let mut open = Vec::new();
-    for start in paths {
-        if seen.insert(start) {
+    for start in 0..count {
+        if is_new(start) {
             open.push((start, references(start).into_iter()));
         }
-        while let Some((path, rest)) = open.last_mut() {
+        while let Some((number, rest)) = open.last_mut() {
             match rest.next() {
-                Some(reference) if !paths.contains(reference) => {}
                 Some(reference) => {
-                    if seen.insert(reference) {
+                    if is_new(reference) {
                         open.push((reference, references(reference).into_iter()));
                     }
                 }
                 None => {
-                    order.push((*path).clone());
+                    order.push(*number);
                     open.pop();
                 }
             }
@@ -49,8 +60,13 @@ impl LocalStore {
     /// # Errors
     /// The database cannot be read.
     pub async fn references_first(&self, paths: BTreeSet<StorePath>) -> Result<Vec<StorePath>> {
-        let infos = self.path_infos(paths.iter().cloned().collect()).await?;
-        Ok(references_first(&paths, |path| infos.get(path).into_iter().flat_map(|info| &info.references)))
+        self.work(move |store| {
+            let paths: Vec<StorePath> = paths.into_iter().collect();
+            let references = store.database().reader()?.references_among(&paths)?;
+            let order = order(paths.len(), |number| references.get(number).into_iter().flatten().copied());
+            Ok(order.into_iter().filter_map(|number| paths.get(number).cloned()).collect())
+        })
+        .await
     }
 }
 

@@ -121,7 +121,7 @@ impl Query<'_> {
         match self.asked.question {
             Question::Requisites => {
                 related = match include_outputs {
-                    false => session.wait(store.closure_infos(start))?.into_keys().collect(),
+                    false => session.wait(store.closure(start))?,
                     true => {
                         let follow = Follow { outputs: true, ..Follow::REFERENCES };
                         session.wait(store.local("'--include-outputs'")?.closure(start, follow))?
