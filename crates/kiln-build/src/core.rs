@@ -18,6 +18,8 @@ use tokio::sync::watch;
 
 use crate::audience::Audience;
 use crate::build_hook::BuildHook;
+use crate::discovery::Discovery;
+use crate::durations::Durations;
 use crate::error::{EngineError, Failure};
 use crate::execute::LOW_DISK_SPACE;
 use crate::figures::Figures;
@@ -29,6 +31,7 @@ use crate::profile::{Profile, Profiles, slots_for_builds, to_usize};
 use crate::request::BuildMode;
 use crate::slots::{SlotPool, SlotsOfClient};
 use crate::tidier::Tidier;
+use crate::urgency::Urgencies;
 
 /// A derivation that is made valid in some mode, on the terms of a profile.
 type GoalKey = (StorePath, BuildMode, u64);
@@ -48,6 +51,9 @@ pub(crate) struct Shared {
     pub(crate) trash: Arc<Trash>,
     pub(crate) tidier: Tidier,
     pub(crate) slot_pool: Arc<SlotPool>,
+    pub(crate) durations: Durations,
+    pub(crate) urgencies: Arc<Urgencies>,
+    pub(crate) discovery: Arc<Discovery>,
     pub(crate) failures: Arc<Failures>,
     pub(crate) figures: Figures,
     /// Counts what still has to be tidied up after builds: see [`crate::Engine::idle`].
@@ -121,7 +127,8 @@ impl Core {
             || {
                 let core = Arc::new(self.for_goal());
                 let goal = Arc::new(DerivationGoal::new(outputs.clone(), &core));
-                let way = derivation_goal(core, path.clone(), None, mode, Arc::clone(&goal));
+                let discovering = self.discovery.begin();
+                let way = derivation_goal(core, path.clone(), None, mode, Arc::clone(&goal), discovering);
                 (goal, way)
             },
         )
@@ -216,6 +223,9 @@ impl Shared {
             chroot_directories: Arc::new(ChrootDirectories::new(beside, Arc::clone(&trash))),
             trash,
             tidier: Tidier::default(),
+            durations: Durations::in_directory(&store.config().locations.state_dir),
+            urgencies: Arc::default(),
+            discovery: Discovery::new(),
             store,
             environment,
             launcher,
@@ -255,7 +265,9 @@ impl Shared {
         self.store.config().locations.is_diverted()
     }
 
-    pub(crate) fn empty_trash(&self) {
+    /// Does what has been put off until builds pause.
+    pub(crate) fn tidy_up(&self) {
+        self.durations.save();
         if let Err(error) = self.chroot_directories.empty_trash().and(self.build_directories.empty_trash()) {
             self.owner.warn(format!("cannot remove what builds left behind: {error}"));
         }

@@ -20,6 +20,8 @@ mod build_hook;
 mod builtin;
 mod core;
 mod counters;
+mod discovery;
+mod durations;
 mod engine;
 mod error;
 mod execute;
@@ -37,6 +39,7 @@ mod slots;
 mod space;
 mod substituters;
 mod tidier;
+mod urgency;
 
 pub use builtin::run_builtin;
 pub use engine::Engine;

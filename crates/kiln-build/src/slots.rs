@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_schedule::{Client, ClientId, Job, JobId, JobKind, Priority, Scheduler, Slots};
+use kiln_schedule::{Client, ClientId, Job, JobId, JobKind, Priority, Scheduler, Slots, Urgency};
+use kiln_store_path::StorePath;
 use tokio::sync::oneshot;
 
 use crate::occupancy::{Occupancy, WaitingJob};
+
+/// Longest time for which a slot is kept for what is about to be ready.
+const HAND_OVER: Duration = Duration::from_millis(20);
 
 /// All slots of an engine.
 #[derive(Debug)]
@@ -21,12 +25,17 @@ struct State {
     next_id: JobId,
     next_client: u64,
     waiting: HashMap<JobId, Waiting>,
+    /// Of those who wait, by the paths of their priorities.
+    by_path: HashMap<Arc<str>, JobId>,
+    /// Slots of jobs that have ended, which are kept for a moment for those that come now.
+    handed_over: Vec<(JobId, Vec<StorePath>)>,
 }
 
 /// Somebody who waits.
 #[derive(Debug)]
 struct Waiting {
     since: Instant,
+    priority: Priority,
     started: oneshot::Sender<()>,
 }
 
@@ -39,8 +48,14 @@ pub(crate) struct Slot {
 
 impl SlotPool {
     pub(crate) fn new(slots: Slots) -> Arc<Self> {
-        let state =
-            State { scheduler: Scheduler::new(slots), next_id: 0, next_client: 1, waiting: HashMap::new() };
+        let state = State {
+            scheduler: Scheduler::new(slots),
+            next_id: 0,
+            next_client: 1,
+            waiting: HashMap::new(),
+            by_path: HashMap::new(),
+            handed_over: Vec::new(),
+        };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -71,12 +86,28 @@ impl SlotPool {
         let slot = self.with(|state| {
             let id = state.next_id;
             state.next_id += 1;
-            state.waiting.insert(id, Waiting { since: Instant::now(), started: sender });
+            let waiting = Waiting { since: Instant::now(), priority: priority.clone(), started: sender };
+            state.by_path.insert(Arc::clone(&priority.path), id);
+            state.waiting.insert(id, waiting);
+            let path = Arc::clone(&priority.path);
             let started = state.scheduler.submit_for(client, Job { id, kind, priority });
             state.wake(&started);
+            state.end_hand_over(|_, to| to.iter().any(|to| to.base_name() == &*path));
             Slot { pool: Arc::clone(self), id }
         });
         (slot, started)
+    }
+
+    /// Takes note of how urgent the builds of these derivations are now, as far as they wait for a slot.
+    pub(crate) fn reprioritise(&self, urgencies: impl IntoIterator<Item = (StorePath, Urgency)>) {
+        self.with(|state| {
+            for (path, urgency) in urgencies {
+                let Some(id) = state.by_path.get(path.base_name()) else { continue };
+                let Some(waiting) = state.waiting.get(id) else { continue };
+                let priority = waiting.priority.clone().with_urgency(urgency);
+                state.scheduler.reprioritise(*id, priority);
+            }
+        });
     }
 
     /// How the slots are used now, with at most so many of the jobs that wait.
@@ -136,12 +167,54 @@ impl Drop for SlotsOfClient {
     }
 }
 
-impl State {
-    fn wake(&mut self, started: &[JobId]) {
-        for waiting in started.iter().filter_map(|id| self.waiting.remove(id)) {
-            // Whoever has given up meanwhile drops its slot, which starts the next one.
-            let _ = waiting.started.send(());
+impl Slot {
+    /// Gives the slot back, to whoever is the most urgent as soon as one of these derivations waits, too, or has had enough
+    /// time to. What has just been built would otherwise lose its slot to what is less urgent than what it was built for.
+    pub(crate) fn hand_over(self, to: Vec<StorePath>) {
+        let is_kept = self.pool.with(|state| {
+            let waits = |path: &StorePath| state.by_path.contains_key(path.base_name());
+            let is_kept = !state.waiting.is_empty() && !to.is_empty() && !to.iter().any(waits);
+            if is_kept {
+                state.handed_over.push((self.id, to));
+            }
+            is_kept
+        });
+        if is_kept {
+            tokio::spawn(async move {
+                tokio::time::sleep(HAND_OVER).await;
+                drop(self);
+            });
         }
+    }
+}
+
+impl State {
+    /// Frees those of the slots that are handed over.
+    fn end_hand_over(&mut self, is_over: impl Fn(JobId, &[StorePath]) -> bool) {
+        let over: Vec<JobId> =
+            self.handed_over.extract_if(.., |(id, to)| is_over(*id, to)).map(|(id, _)| id).collect();
+        for id in over {
+            let started = self.scheduler.finish(id);
+            self.wake(&started);
+        }
+    }
+
+    fn wake(&mut self, started: &[JobId]) {
+        for id in started {
+            if let Some(waiting) = self.forget(*id) {
+                // Whoever has given up meanwhile drops its slot, which starts the next one.
+                let _ = waiting.started.send(());
+            }
+        }
+    }
+
+    /// Somebody does not wait any more.
+    fn forget(&mut self, id: JobId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        if self.by_path.get(&waiting.priority.path) == Some(&id) {
+            self.by_path.remove(&waiting.priority.path);
+        }
+        Some(waiting)
     }
 }
 
@@ -149,7 +222,8 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let id = self.id;
         self.pool.with(|state| {
-            state.waiting.remove(&id);
+            state.forget(id);
+            state.handed_over.retain(|(other, _)| *other != id);
             let started = state.scheduler.finish(id);
             state.wake(&started);
         });
@@ -208,6 +282,58 @@ mod tests {
         assert_eq!(pool.occupancy(1).waiting.len(), 1);
         drop(waiting);
         assert_eq!(pool.occupancy(10).builds.waiting, 0);
+    }
+
+    #[tokio::test]
+    async fn s3_what_becomes_urgent_while_it_waits_goes_first() {
+        let pool = SlotPool::new(Slots { builds: 1, substitutions: 1 });
+        let client = pool.owner();
+        let path = |name: &str| StorePath::from_base_name(format!("{}-{name}", name.repeat(32))).unwrap();
+        let priority = |name: &str| Priority::plain(name, path(name).base_name());
+        let first = client.acquire(JobKind::Build, priority("a")).await;
+        let (plain, urgent) =
+            (client.acquire(JobKind::Build, priority("b")), client.acquire(JobKind::Build, priority("c")));
+        tokio::pin!(plain, urgent);
+        assert!(
+            futures_util::poll!(plain.as_mut()).is_pending()
+                && futures_util::poll!(urgent.as_mut()).is_pending()
+        );
+        let urgency = Urgency { remaining: Duration::from_secs(1), dependents: 0 };
+        pool.reprioritise([(path("a"), urgency), (path("c"), urgency), (path("d"), urgency)]);
+        drop(first);
+        assert!(futures_util::poll!(plain.as_mut()).is_pending());
+        drop(urgent.await);
+        drop(plain.await);
+        pool.with(|state| assert!(state.by_path.is_empty() && state.waiting.is_empty()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s3_a_slot_is_kept_for_what_becomes_ready() {
+        let pool = SlotPool::new(Slots { builds: 1, substitutions: 1 });
+        let client = pool.owner();
+        let path = |name: &str| StorePath::from_base_name(format!("{}-{name}", name.repeat(32))).unwrap();
+        let job = |name: &str, seconds: u64| {
+            let urgency = Urgency { remaining: Duration::from_secs(seconds), dependents: 0 };
+            client
+                .acquire(JobKind::Build, Priority::plain(name, path(name).base_name()).with_urgency(urgency))
+        };
+        let first = job("a", 3).await;
+        let plain = job("b", 1);
+        tokio::pin!(plain);
+        assert!(futures_util::poll!(plain.as_mut()).is_pending());
+        first.hand_over(vec![path("c"), path("d")]);
+        assert!(futures_util::poll!(plain.as_mut()).is_pending(), "it is kept");
+        let next = job("d", 2).await;
+        next.hand_over(vec![path("f")]);
+        assert!(futures_util::poll!(plain.as_mut()).is_pending());
+        let begin = tokio::time::Instant::now();
+        let plain = plain.await;
+        assert_eq!(begin.elapsed(), HAND_OVER, "not for ever");
+        plain.hand_over(vec![path("g")]);
+        drop(job("h", 1).await);
+        assert_eq!(begin.elapsed(), HAND_OVER, "it is not kept if nobody else waits");
+        tokio::time::sleep(HAND_OVER).await;
+        pool.with(|state| assert!(state.handed_over.is_empty() && state.scheduler.running() == 0));
     }
 
     #[tokio::test]

@@ -43,7 +43,7 @@ impl Tidier {
         // To close the database waits for the disk; what is waited for now isn't then. It is no more than that: what has to be on
         // the disk before somebody is told is synced with its commit.
         let waiting = blocking(move || store.database().sync());
-        let (_, _) = tokio::join!(blocking(move || shared.empty_trash()), waiting);
+        let (_, _) = tokio::join!(blocking(move || shared.tidy_up()), waiting);
     }
 }
 
@@ -59,5 +59,5 @@ async fn when_quiet(shared: Weak<Shared>, now: Arc<Notify>) {
         }
     }
     let Some(shared) = shared.upgrade() else { return };
-    blocking(move || shared.empty_trash()).await;
+    blocking(move || shared.tidy_up()).await;
 }

@@ -64,21 +64,68 @@ fn s1_wishes_for_several_outputs_are_one_build() {
     assert_eq!(count(&shared, "run."), 1);
 }
 
-/// Which is ready first is a matter of luck; what waits together goes in the plain order, whatever order it was asked for in.
+/// A file in the shared directory in which builders that run [`ORDER`] say which of them began when.
+fn with_order(shared: &Path) -> PathBuf {
+    let file = shared.join("order");
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    file
+}
+
+/// Which is ready first is a matter of luck: it takes so long that the others are when it ends.
+const ORDER: &str = "first=; [ -s /shared/order ] || first=1; echo $name >> /shared/order\n\
+    [ -z \"$first\" ] || sleep 3; echo > $out";
+
+fn lines(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
+}
+
 #[test]
 fn s3_what_waits_for_a_slot_goes_in_the_order_of_names() {
     let (kiln, shared) = with_shared(kiln());
-    fs::write(shared.join("order"), "").unwrap();
-    fs::set_permissions(shared.join("order"), fs::Permissions::from_mode(0o666)).unwrap();
-    let script = "first=; [ -s /shared/order ] || first=1; echo $name >> /shared/order\n\
-        [ -z \"$first\" ] || sleep 3; echo > $out";
+    let file = with_order(&shared);
     let names = ["f", "c-2", "a", "e", "c-10", "b", "d"];
-    let recipe = names.iter().fold(Recipe::default(), |recipe, name| recipe.derivation(name, script));
+    let recipe = names.iter().fold(Recipe::default(), |recipe, name| recipe.derivation(name, ORDER));
     assert_eq!(kiln.build(&recipe, &["-j1"]).lines().len(), names.len());
-    let order = fs::read_to_string(shared.join("order")).unwrap();
-    let order: Vec<&str> = order.lines().collect();
+    let order = lines(&file);
     assert_eq!(order.len(), names.len());
     assert!(order[1..].is_sorted(), "{order:?}");
+}
+
+#[test]
+fn s3_the_longest_chain_goes_first() {
+    let (kiln, shared) = with_shared(kiln());
+    let file = with_order(&shared);
+    let recipe =
+        ["a", "b", "c", "d"].iter().fold(Recipe::default(), |recipe, name| recipe.derivation(name, ORDER));
+    let recipe = recipe
+        .derivation("z3", ORDER)
+        .derivation("z2", &format!(": ${{z3}}; {ORDER}"))
+        .derivation("z1", &format!(": ${{z2}}; {ORDER}"));
+    assert_eq!(kiln.build(&recipe, &["-j1"]).lines().len(), 7);
+    let mut order = lines(&file);
+    if order[0] != "z3" {
+        order.remove(0);
+    }
+    assert_eq!(order[..2], ["z3", "z2"]);
+    assert_eq!(order.last().unwrap(), "z1", "as long as the others now, and last by its name: {order:?}");
+}
+
+#[test]
+fn s3_what_took_long_before_goes_first() {
+    let (kiln, shared) = with_shared(kiln());
+    let recipe = Recipe::default()
+        .derivation("a-1", "echo > $out")
+        .derivation("b-1", "echo > $out")
+        .derivation("slow-1", "sleep 1; echo > $out")
+        .derivation("c-1", "echo > $out");
+    assert_eq!(kiln.build(&recipe, &["-j4"]).lines().len(), 4);
+    let file = with_order(&shared);
+    let names = ["a-2", "b-2", "slow-2", "c-2"];
+    let recipe = names.iter().fold(Recipe::default(), |recipe, name| recipe.derivation(name, ORDER));
+    assert_eq!(kiln.build(&recipe, &["-j1"]).lines().len(), 4);
+    let order = lines(&file);
+    assert!(order[..2].contains(&"slow-2".to_owned()), "{order:?}");
 }
 
 #[test]

@@ -8,12 +8,13 @@
 //!
 //! Jobs are submitted for a [`Client`] of some user: users share the slots evenly, and a client has a limit of its own.
 //!
-//! Which goal depends on which is not this crate's affair: a goal submits a job only when its own inputs are there. The
-//! order among jobs that are ready is one value, the [`Priority`] of each, so that a better policy is a better way to
-//! compute it. It has a place for what is known of the critical path ([`Urgency`]).
+//! A job is submitted only when what it needs is there. The order among those that are ready is one value, the [`Priority`]
+//! of each. What waits for whom is known to [`CriticalPaths`], which estimate the [`Urgency`] of each, and again when more is
+//! found out ([`Scheduler::reprioritise`]).
 
 mod breaker;
 mod client;
+mod critical_path;
 mod pool;
 mod priority;
 mod scheduler;
@@ -21,6 +22,7 @@ mod watchdog;
 
 pub use breaker::{Admission, Breaker, BreakerPolicy, BreakerState, Outcome};
 pub use client::{Client, ClientId, UserId};
+pub use critical_path::CriticalPaths;
 pub use priority::{Priority, Urgency};
 pub use scheduler::{Job, JobId, JobKind, Scheduler, SlotUse, Slots, WaitingJob};
 pub use watchdog::{Exceeded, Limits, Watchdog};

@@ -143,6 +143,17 @@ impl<P: Ord + Clone> Scheduler<P> {
         self.start()
     }
 
+    /// Gives a job that waits another place among the others. One that runs, or is not known, is left alone.
+    pub fn reprioritise(&mut self, id: JobId, priority: P) {
+        let Some(entry) = self.jobs.get_mut(&id).filter(|entry| !entry.running) else { return };
+        let old = std::mem::replace(&mut entry.priority, priority.clone());
+        let (client, kind) = (entry.client, entry.kind);
+        let user = self.clients.get(&client).map_or(UserId::default(), |client| client.user);
+        let pool = self.pool(kind);
+        pool.leave(client, &(old, id));
+        pool.wait((client, user), kind == JobKind::LocalBuild, (priority, id));
+    }
+
     /// Forgets a job that has ended, or that nobody wants any more, and answers who starts now.
     pub fn finish(&mut self, id: JobId) -> Vec<JobId> {
         let Some(entry) = self.jobs.remove(&id) else { return Vec::new() };
@@ -291,6 +302,22 @@ mod tests {
         assert_eq!(scheduler.submit_all(jobs.map(|(id, kind, name)| job(id, kind, name))), [3, 2]);
         assert!(scheduler.submit(job(2, JobKind::Build, "again")).is_empty(), "it is known");
         assert_eq!(scheduler.finish(2), [1]);
+    }
+
+    #[test]
+    fn s3_what_has_become_urgent_goes_first() {
+        let mut scheduler = Scheduler::new(slots(1, 1));
+        for (id, name) in [(1, "a"), (2, "b"), (3, "c")] {
+            scheduler.submit(job(id, JobKind::Build, name));
+        }
+        let urgency = crate::Urgency { dependents: 1, ..crate::Urgency::default() };
+        for (id, name) in [(1, "a"), (3, "c"), (99, "d")] {
+            scheduler.reprioritise(id, Priority::plain(name, name).with_urgency(urgency));
+        }
+        assert_eq!((scheduler.running(), scheduler.waiting()), (1, 2));
+        assert_eq!(scheduler.finish(1), [3]);
+        assert_eq!(scheduler.finish(3), [2]);
+        assert!(scheduler.finish(2).is_empty());
     }
 
     #[test]

@@ -42,6 +42,8 @@ struct Held {
     earlier: Vec<Component>,
     /// All that was wanted of the build was done.
     has_succeeded: bool,
+    /// Derivations that can be built now.
+    ready: Vec<StorePath>,
     /// Nothing of this build may be kept: a builtin may have had credentials.
     is_private: bool,
     /// Says when a registration that has begun is over.
@@ -76,6 +78,7 @@ impl Workspace {
             outputs: Vec::new(),
             earlier: Vec::new(),
             has_succeeded: false,
+            ready: Vec::new(),
             is_private: false,
             registration: None,
             spares: None,
@@ -220,6 +223,13 @@ impl Workspace {
         }
     }
 
+    /// Gives everything back; the slot to those that are ready now, if they are more urgent than others that wait.
+    pub(crate) fn hand_over(mut self, ready: Vec<StorePath>) {
+        if let Some(held) = &mut self.held {
+            held.ready = ready;
+        }
+    }
+
     /// Gives everything back, and waits for that: what there is to say of it is said while somebody listens.
     pub(crate) async fn close(mut self) {
         if let Some(giving_back) = self.give_back() {
@@ -259,6 +269,7 @@ impl Held {
             outputs,
             earlier,
             has_succeeded,
+            ready,
             is_private,
             registration,
             spares,
@@ -276,7 +287,7 @@ impl Held {
         }
         fail_point(FailPoint::ProcessesGone);
         // The next build may begin while this one's directories are deleted.
-        drop(slot);
+        slot.hand_over(ready);
         core.profiles.a_build_has_ended();
         let outputs = not_valid(core, outputs).await;
         let (trash, store) = (Arc::clone(&core.trash), core.store.clone());

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kiln_derivation::{BuildOptions, DerivationKind};
 use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Verbosity};
 use kiln_fs::{Component, FailPoint, PathLocks, delete_tree, fail_point};
 use kiln_sandbox::{BuildUser, Credentials, SandboxError};
-use kiln_schedule::{JobKind, Priority};
+use kiln_schedule::JobKind;
 use kiln_settings::SandboxPath;
 use kiln_store::{LocalStore, blocking, waiting};
 use kiln_store_path::{OutputName, StorePath};
@@ -54,13 +54,14 @@ pub(super) async fn build(
 ) -> Result<Outcome, GoalError> {
     let inputs = input_closure(core, &target).await?;
     let options = build_options(core, &target)?;
+    core.discovery.settled().await;
     let must_be_local = target.mode != BuildMode::Normal || options.prefer_local_build;
     let mut slot = None;
     if !must_be_local || core.profile.platform.check(&target.derivation, &options).is_err() {
         match offer(core, &target, &options).await? {
             Offered::Accepted(build) => {
                 let built = build.run(&target, &inputs, expected);
-                return core.figures.counted(BuildPlace::Elsewhere, built).await;
+                return timed(core, &target, BuildPlace::Elsewhere, built).await;
             }
             Offered::Valid(outputs) => {
                 return Ok(built(core, outputs, BuildResult::new(BuildStatus::AlreadyValid)));
@@ -74,10 +75,9 @@ pub(super) async fn build(
         return Err(Failure::misc(nothing_can_run(core)).into());
     }
     loop {
-        let priority = Priority::plain(target.path.name(), target.path.base_name());
         let slot = match slot.take() {
             Some(slot) => slot,
-            None => core.slots.acquire(kind, priority).await,
+            None => core.slots.acquire(kind, core.priority(&target.path)).await,
         };
         match take_turn(core, &target, &prepared).await? {
             Turn::NoUser => {
@@ -105,10 +105,23 @@ pub(super) async fn build(
                     network,
                     log: None,
                 };
-                return core.figures.counted(BuildPlace::Here, round.run(workspace, expected)).await;
+                return timed(core, &target, BuildPlace::Here, round.run(workspace, expected)).await;
             }
         }
     }
+}
+
+/// Follows a build to its end, and takes note of how long it took.
+async fn timed(
+    core: &Core,
+    target: &Target,
+    place: BuildPlace,
+    build: impl Future<Output = Result<Outcome, GoalError>>,
+) -> Result<Outcome, GoalError> {
+    let begin = Instant::now();
+    let outcome = core.figures.counted(place, build).await?;
+    core.durations.record(&target.derivation, begin.elapsed());
+    Ok(outcome)
 }
 
 /// Why a build can never start (S11).

@@ -20,6 +20,7 @@ use super::wanted::Wanted;
 use crate::audience::Audience;
 use crate::core::Core;
 use crate::counters::Work;
+use crate::discovery::Discovering;
 use crate::error::Failure;
 use crate::goal::failures::FailedGoal;
 use crate::goal::inputs::{InputFailure, realise_inputs};
@@ -67,9 +68,10 @@ pub(crate) async fn derivation_goal(
     given: Option<BasicDerivation>,
     mode: BuildMode,
     goal: Arc<DerivationGoal>,
+    discovering: Discovering,
 ) -> SharedOutcome {
     let mut because_of = Vec::new();
-    let outcome = match realise(&core, &path, given, mode, &goal.wanted).await {
+    let outcome = match realise(&core, &path, given, mode, &goal.wanted, discovering).await {
         Ok(outcome) => outcome,
         Err(GoalError::Failed(failure)) => Outcome::failure(OutcomeKind::Failed, failure.into_result()),
         Err(GoalError::Inputs(InputFailure { failure, failed })) => {
@@ -119,6 +121,7 @@ async fn realise(
     given: Option<BasicDerivation>,
     mode: BuildMode,
     wanted: &Wanted,
+    discovering: Discovering,
 ) -> Result<Outcome, GoalError> {
     if given.is_none() {
         substitute_derivation(core, path).await?;
@@ -147,7 +150,7 @@ async fn realise(
         }
     }
     // Of very many goals that are wanted at once, most find all they are to make, or wait: they take no more than that needs.
-    Box::pin(make(core, target, wanted, substituted, has_tried)).await
+    Box::pin(make(core, target, wanted, (substituted, has_tried), discovering)).await
 }
 
 /// Makes all outputs of a derivation, wherever they can be had; those that have been tried to be substituted are not tried again.
@@ -155,12 +158,13 @@ async fn make(
     core: &Arc<Core>,
     mut target: Target,
     wanted: &Wanted,
-    substituted: Substituted,
-    mut has_tried: BTreeSet<StorePath>,
+    (substituted, mut has_tried): (Substituted, BTreeSet<StorePath>),
+    discovering: Discovering,
 ) -> Result<Outcome, GoalError> {
     wanted.want_all();
     let expected = core.audience.expect(Work::BUILD);
-    let made = realise_inputs(core, &target).await.map_err(GoalError::Inputs)?;
+    let _waits = core.waits_for_inputs(&target.path, &target.derivation);
+    let made = realise_inputs(core, &target, discovering).await.map_err(GoalError::Inputs)?;
     if substituted == Substituted::Incomplete {
         // What the inputs have brought may be what it lacked.
         has_tried.clear();

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::derivation::Target;
 use super::outcome::{Outcome, OutcomeKind, SharedOutcome};
 use crate::core::Core;
+use crate::discovery::Discovering;
 use crate::error::Failure;
 use crate::request::BuildMode;
 
@@ -34,7 +35,13 @@ pub(super) type MadeInputs = BTreeMap<StorePath, SharedOutcome>;
 
 /// Makes all inputs valid (D4), or good in a repair. Unless the engine keeps going, the first that fails ends the wait, and what nobody else
 /// wants of the others is given up.
-pub(super) async fn realise_inputs(core: &Arc<Core>, target: &Target) -> Result<MadeInputs, InputFailure> {
+///
+/// It is known what is needed when `discovering` is dropped.
+pub(super) async fn realise_inputs(
+    core: &Arc<Core>,
+    target: &Target,
+    discovering: Discovering,
+) -> Result<MadeInputs, InputFailure> {
     let store_dir = core.store_dir();
     realise_sources(core, target).await?;
     let mode = if target.mode == BuildMode::Repair { BuildMode::Repair } else { BuildMode::Normal };
@@ -50,9 +57,16 @@ pub(super) async fn realise_inputs(core: &Arc<Core>, target: &Target) -> Result<
             }
         })
         .collect();
-    let mut failed = Vec::new();
+    drop(discovering);
+    let mut failed: Vec<StorePath> = Vec::new();
     let mut made = MadeInputs::new();
-    while let Some((path, outcome)) = waiting.next().await {
+    loop {
+        if waiting.len() == 1 {
+            let mut inputs = target.derivation.input_derivations.keys();
+            let last = inputs.find(|input| !made.contains_key(*input) && !failed.contains(*input));
+            last.into_iter().for_each(|last| core.waits_only_for(&target.path, last));
+        }
+        let Some((path, outcome)) = waiting.next().await else { break };
         if outcome.kind != OutcomeKind::Success {
             failed.push(path.clone());
             if !core.settings.keep_going {

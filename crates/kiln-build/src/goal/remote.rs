@@ -7,7 +7,7 @@ use kiln_derivation::{BuildOptions, DerivationKind};
 use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Text, Verbosity};
 use kiln_fs::PathLocks;
 use kiln_sandbox::ExitStatus;
-use kiln_schedule::{JobKind, Priority};
+use kiln_schedule::JobKind;
 use kiln_store::blocking;
 use kiln_store_path::{OutputName, StorePath};
 
@@ -50,7 +50,7 @@ pub(super) async fn offer(
     }
     let hook = &core.profile.build_hook;
     let derivation = core.store_dir().print(&target.path);
-    let priority = Priority::plain(target.path.name(), target.path.base_name());
+    let priority = core.priority(&target.path);
     let (system, features) = (target.derivation.system.clone(), options.required_system_features.clone());
     let mut offer = Offer { derivation, kind: Kind { system, features }, willing: false };
     let mut waiting = None;

@@ -50,6 +50,7 @@ pub(super) async fn realise_resolved(
     let resolved = target.derivation.resolve(core.store_dir(), path_of).map_err(Failure::misc)?;
     let file = resolved.to_file(core.store_dir()).map_err(Failure::misc)?;
     let added = core.store.add_text(&file.path.to_name(), file.text, file.references).await?;
+    let _waits = core.waits_for_resolved(&target.path, &added.path);
     let goal = core.want_derivation(&added.path, OutputsSpec::All, target.mode);
     let outcome = core.keep(goal.result().await.unwrap_or_else(Outcome::lost)).await;
     if outcome.kind != OutcomeKind::Success {

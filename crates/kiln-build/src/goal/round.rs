@@ -83,7 +83,7 @@ impl Round<'_> {
         match &made {
             Err(_) => workspace.close().await,
             Ok(outputs) => {
-                drop(workspace);
+                workspace.hand_over(self.core.ready_after(&self.target.path));
                 outputs.values().for_each(|path| self.core.contents.made(path));
                 if let Err(failure) = post_build_hook(self.core, &self.target.path, outputs.values()).await {
                     made = Err(failure);

@@ -21,7 +21,9 @@ impl Engine {
         // the locks on the outputs keep them apart.
         let (core, _listener) = self.request();
         let goal = Arc::new(DerivationGoal::new(OutputsSpec::All, &core));
-        let way = derivation_goal(Arc::clone(&core), path.clone(), Some(derivation), BuildMode::Normal, goal);
+        let discovering = core.discovery.begin();
+        let (mode, given) = (BuildMode::Normal, Some(derivation));
+        let way = derivation_goal(Arc::clone(&core), path.clone(), given, mode, goal, discovering);
         core.with_space(way).await.result.clone()
     }
 }
