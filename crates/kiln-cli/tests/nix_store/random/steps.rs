@@ -90,7 +90,7 @@ impl Run<'_> {
                 same_left(&before, &self.left())?;
                 let mut by_nix = self.run(Whose::Nix, b"");
                 if self.line.contains("--print-live") {
-                    self.forget_leftovers(&mut by_nix);
+                    self.forget_what_is_not_valid(&mut by_nix);
                 }
                 return same(&by_nix, &by_kiln, false);
             }
@@ -151,11 +151,16 @@ impl Run<'_> {
             && !self.description.objects.values().any(is_unreadable)
     }
 
-    /// What real Nix has deleted because it has no store path is alive by what it says.
-    fn forget_leftovers(&self, by_nix: &mut Outcome) {
-        let names = self.description.leftovers.iter().map(|leftover| leftover.name);
+    /// By what real Nix says, what it has just deleted because it has no store path is alive; and what a process is making, which
+    /// Kiln keeps too, but does not tell of.
+    fn forget_what_is_not_valid(&self, by_nix: &mut Outcome) {
         let store_dir = self.both.store.nix().store_dir();
-        let paths: BTreeSet<String> = names.map(|name| store_dir.join(name).display().to_string()).collect();
+        let leftovers = self.description.leftovers.iter().map(|leftover| store_dir.join(leftover.name));
+        let leftovers = leftovers.map(|path| path.display().to_string());
+        let objects = self.description.objects.iter();
+        let unregistered = objects.filter(|(_, object)| object.state == State::Unregistered);
+        let unregistered = unregistered.filter_map(|(number, _)| self.made.path(*number).map(str::to_owned));
+        let paths: BTreeSet<String> = leftovers.chain(unregistered).collect();
         let alive = by_nix.stdout.lines().filter(|line| !paths.contains(*line));
         by_nix.stdout = alive.flat_map(|line| [line, "\n"]).collect();
     }
