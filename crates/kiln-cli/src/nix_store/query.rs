@@ -104,11 +104,21 @@ impl Query<'_> {
 
     /// All paths that the arguments stand for, in their order.
     fn paths(&self) -> Result<Vec<StorePath>, Failure> {
+        self.examined_paths(|_| Ok(()))
+    }
+
+    /// The same. What is wrong with one argument is told before the next one is looked at.
+    fn examined_paths(
+        &self,
+        examine: impl Fn(&StorePath) -> Result<(), Failure>,
+    ) -> Result<Vec<StorePath>, Failure> {
         let mut realised = Realised::new(self.work, self.session, self.asked.force_realise)?;
         let mut paths = Vec::new();
         for argument in &self.asked.arguments {
             let path = realised.path(argument)?;
-            paths.extend(self.outputs_or_itself(path, self.asked.use_output)?);
+            let meant = self.outputs_or_itself(path, self.asked.use_output)?;
+            meant.iter().try_for_each(&examine)?;
+            paths.extend(meant);
         }
         Ok(paths)
     }
@@ -116,13 +126,15 @@ impl Query<'_> {
     /// Prints what the paths are related to, referenced paths first.
     fn related(&self) -> Result<(), Failure> {
         let (store, session) = (&self.session.store, self.session);
-        let start = self.paths()?;
+        let must_be_valid = matches!(self.asked.question, Question::Requisites | Question::References);
+        let start = self.examined_paths(|path| match must_be_valid {
+            true => session.path_info(path).map(drop),
+            false => Ok(()),
+        })?;
         let include_outputs = self.asked.include_outputs;
         let mut related = BTreeSet::new();
         match self.asked.question {
             Question::Requisites => {
-                // Of several paths that are not valid, the first one is told.
-                start.iter().try_for_each(|path| session.path_info(path).map(drop))?;
                 related = match include_outputs {
                     false => session.wait(store.closure_infos(start))?.into_keys().collect(),
                     true => {

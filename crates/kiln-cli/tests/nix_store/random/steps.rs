@@ -142,13 +142,15 @@ impl Run<'_> {
 
     /// Whether what is told is the same too, in the same words.
     fn is_told_alike(&self) -> bool {
-        // What is wrong with a derivation that cannot be read is told by each in its own words.
-        let is_unreadable = |object: &Object| {
-            object.state == State::Damaged && matches!(object.kind, Kind::Derivation { .. })
-        };
+        // Each has its own words for a derivation that cannot be read, and real Nix verifies nothing after what is missing.
         let is_question = self.line.starts_with("-q ") && !self.line.starts_with("-q --roots");
-        (is_question || self.line.starts_with("--verify-path"))
-            && !self.description.objects.values().any(is_unreadable)
+        let is_verification = self.line.starts_with("--verify-path");
+        let has_own_words = |object: &Object| match object.state {
+            State::Damaged => matches!(object.kind, Kind::Derivation { .. }),
+            State::Missing => is_verification,
+            _ => false,
+        };
+        (is_question || is_verification) && !self.description.objects.values().any(has_own_words)
     }
 
     /// By what real Nix says, what it has just deleted because it has no store path is alive; and what a process is making, which
