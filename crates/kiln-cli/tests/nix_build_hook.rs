@@ -183,9 +183,9 @@ fn remote_program(kiln: &Kiln, program: &str) -> PathBuf {
         "substituters =".to_owned(),
     ];
     let script = format!(
-        "#!/bin/sh\nexport NIX_CONFIG='{}' NIX_CONF_DIR=/does/not/exist HOME='{}'\nexec {program} \"$@\"\n",
+        "#!/bin/sh\nexport NIX_CONFIG='{}' NIX_CONF_DIR=/does/not/exist HOME='{home}' TMPDIR='{home}'\nexec {program} \"$@\"\n",
         settings.join("\n"),
-        kiln.directory().display()
+        home = kiln.directory().display()
     );
     let file = kiln.write("remote-program", script);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();

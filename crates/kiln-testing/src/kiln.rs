@@ -149,6 +149,8 @@ impl Kiln {
             .env_clear()
             .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", self.scratch.path())
+            // Real Nix, as a build hook, leaves empty directories there.
+            .env("TMPDIR", self.scratch.path())
             .env("NIX_CONF_DIR", self.scratch.path().join("etc"))
             .env("NIX_USER_CONF_FILES", "");
         if self.is_in_place {

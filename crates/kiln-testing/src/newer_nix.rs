@@ -117,7 +117,7 @@ impl NewerNix {
     /// If it does not listen in time.
     pub fn start_daemon(&self, daemon: &Daemon) -> OwnDaemon {
         let beside = beside(daemon);
-        for name in ["store", "state", "log", "etc"] {
+        for name in ["store", "state", "log", "etc", "tmp"] {
             make_directory(&beside.join(name));
         }
         let copied = Command::new("cp").arg("-a").arg(daemon.path("root/home")).arg(&beside).status();

@@ -1,6 +1,8 @@
 //! Real Nix, told to work in scratch directories and to talk to no daemon.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -26,12 +28,7 @@ impl NixPeer {
     /// Under continuous integration, if it is not installed; and if the directories cannot be made.
     pub fn find(root: &Path) -> Option<Self> {
         let peer = Self { root: root.to_path_buf(), settings: SETTINGS.to_owned() };
-        for directory in
-            [peer.store_dir(), peer.state_dir(), peer.log_dir(), root.join("etc"), root.join("home")]
-        {
-            std::fs::create_dir_all(&directory)
-                .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-        }
+        peer.make_directories();
         // Even for its version it looks at its directories, and those of the machine are only root's.
         let version = peer.command("nix-store").arg("--version").output();
         if !version.is_ok_and(|output| output.status.success()) {
@@ -39,6 +36,18 @@ impl NixPeer {
             return None;
         }
         Some(peer)
+    }
+
+    /// Makes its directories, as far as they are not there.
+    pub(crate) fn make_directories(&self) {
+        for directory in ["store", "state", "log", "etc", "home", "tmp"].map(|name| self.root.join(name)) {
+            std::fs::create_dir_all(&directory)
+                .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        }
+        // Clients of other users have temporary files too.
+        let tmp = self.root.join("tmp");
+        std::fs::set_permissions(&tmp, Permissions::from_mode(0o1777))
+            .unwrap_or_else(|error| panic!("{}: {error}", tmp.display()));
     }
 
     /// Its store directory.
@@ -76,6 +85,8 @@ impl NixPeer {
             ("NIX_LOG_DIR", below("log")),
             ("NIX_CONF_DIR", below("etc")),
             ("NIX_USER_CONF_FILES", OsString::new()),
+            // Real Nix leaves empty directories of its builds, and of clients that have failed.
+            ("TMPDIR", below("tmp")),
         ]
     }
 

@@ -16,8 +16,16 @@ impl RandomNumbers {
     ///
     /// # Panics
     /// If the variable is not a number.
-    #[expect(clippy::print_stderr, reason = "who wants to repeat a test has to know")]
     pub fn from_environment(variable: &str) -> Self {
+        Self(Self::seed_from_environment(variable))
+    }
+
+    /// The seed in a variable of the environment, or another each time; which one is told.
+    ///
+    /// # Panics
+    /// If the variable is not a number.
+    #[expect(clippy::print_stderr, reason = "who wants to repeat a test has to know")]
+    pub fn seed_from_environment(variable: &str) -> u64 {
         let seed = match std::env::var(variable) {
             Ok(seed) => seed.parse().unwrap_or_else(|error| panic!("{variable}: {error}")),
             Err(_) => {
@@ -25,7 +33,7 @@ impl RandomNumbers {
             }
         };
         eprintln!("random numbers of {variable}={seed}");
-        Self(seed)
+        seed
     }
 
     /// The next one.

@@ -168,6 +168,15 @@ impl SharedStore {
         assert!(!errors.contains("error") && !errors.contains("disappeared"), "{errors}");
     }
 
+    /// Makes it an empty store again.
+    ///
+    /// # Panics
+    /// If it cannot be deleted.
+    pub fn clear(&self) {
+        delete(&self.root());
+        self.nix.make_directories();
+    }
+
     /// Keeps a copy of the store as it is, to go back to, in place of an older one.
     ///
     /// # Panics

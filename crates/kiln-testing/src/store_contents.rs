@@ -9,18 +9,13 @@ use std::process::Command;
 use crate::shared_store::SharedStore;
 
 /// What a database says, apart from the numbers of its rows and the times of registration.
-const ROWS: [(&str, &str); 3] = [
-    ("ValidPaths", "select path, hash, deriver, narSize, ultimate, sigs, ca from ValidPaths order by path"),
-    (
-        "Refs",
-        "select a.path, b.path from Refs join ValidPaths a on a.id = referrer join ValidPaths b on b.id = reference \
-         order by 1, 2",
-    ),
-    (
-        "DerivationOutputs",
-        "select a.path, o.id, o.path from DerivationOutputs o join ValidPaths a on a.id = o.drv order by 1, 2",
-    ),
-];
+const ROWS: &str = "
+    select 'ValidPaths', path, hash, deriver, narSize, ultimate, sigs, ca from ValidPaths order by path;
+    select 'Refs', a.path, b.path from Refs
+        join ValidPaths a on a.id = referrer join ValidPaths b on b.id = reference order by 2, 3;
+    select 'DerivationOutputs', a.path, o.id, o.path from DerivationOutputs o
+        join ValidPaths a on a.id = o.drv order by 2, 3;
+";
 
 /// All that is in a store, and does not depend on when it came to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +46,7 @@ impl SharedStore {
                 describe(&directory, name, &mut files);
             }
         }
-        let rows = ROWS.iter().flat_map(|(table, query)| self.query(table, query)).collect();
-        StoreContents { rows, files, locks, logs: self.logs() }
+        StoreContents { rows: self.rows(), files, locks, logs: self.logs() }
     }
 
     /// Which names of the store directory, those of the pool of hard links among them, are the same file.
@@ -76,18 +70,17 @@ impl SharedStore {
         files.into_values().collect()
     }
 
-    fn query(&self, table: &str, query: &str) -> Vec<String> {
+    fn rows(&self) -> Vec<String> {
         let database = self.nix().state_dir().join("db/db.sqlite");
         let output = Command::new("sqlite3")
             .args(["-cmd", ".timeout 60000"])
             .args(["-readonly", "-nullvalue", "NULL"])
             .arg(database)
-            .arg(query)
+            .arg(ROWS)
             .output()
             .unwrap_or_else(|error| panic!("sqlite3: {error}"));
-        assert!(output.status.success(), "{table}: {}", String::from_utf8_lossy(&output.stderr));
-        let rows = String::from_utf8_lossy(&output.stdout).into_owned();
-        rows.lines().map(|row| format!("{table}|{row}")).collect()
+        assert!(output.status.success(), "sqlite3: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 
     fn logs(&self) -> BTreeMap<String, String> {

@@ -89,6 +89,7 @@ impl Query<'_> {
         if !use_outputs || !path.is_derivation() {
             return Ok(BTreeSet::from([path]));
         }
+        needed(self.session, &path)?;
         let (outputs, is_all) = self.session.wait(self.session.store.outputs(&path))?;
         if is_all {
             return Ok(outputs);
@@ -101,13 +102,23 @@ impl Query<'_> {
         Ok(outputs)
     }
 
-    /// All paths that the arguments stand for.
-    fn paths(&self) -> Result<BTreeSet<StorePath>, Failure> {
+    /// All paths that the arguments stand for, in their order.
+    fn paths(&self) -> Result<Vec<StorePath>, Failure> {
+        self.examined_paths(|_| Ok(()))
+    }
+
+    /// The same. What is wrong with one argument is told before the next one is looked at.
+    fn examined_paths(
+        &self,
+        examine: impl Fn(&StorePath) -> Result<(), Failure>,
+    ) -> Result<Vec<StorePath>, Failure> {
         let mut realised = Realised::new(self.work, self.session, self.asked.force_realise)?;
-        let mut paths = BTreeSet::new();
+        let mut paths = Vec::new();
         for argument in &self.asked.arguments {
             let path = realised.path(argument)?;
-            paths.extend(self.outputs_or_itself(path, self.asked.use_output)?);
+            let meant = self.outputs_or_itself(path, self.asked.use_output)?;
+            meant.iter().try_for_each(&examine)?;
+            paths.extend(meant);
         }
         Ok(paths)
     }
@@ -115,7 +126,11 @@ impl Query<'_> {
     /// Prints what the paths are related to, referenced paths first.
     fn related(&self) -> Result<(), Failure> {
         let (store, session) = (&self.session.store, self.session);
-        let start: Vec<StorePath> = self.paths()?.into_iter().collect();
+        let must_be_valid = matches!(self.asked.question, Question::Requisites | Question::References);
+        let start = self.examined_paths(|path| match must_be_valid {
+            true => session.path_info(path).map(drop),
+            false => Ok(()),
+        })?;
         let include_outputs = self.asked.include_outputs;
         let mut related = BTreeSet::new();
         match self.asked.question {
@@ -152,8 +167,15 @@ impl Query<'_> {
     /// Prints the roots that keep the paths.
     fn roots(&self) -> Result<(), Failure> {
         let session = self.session;
-        let paths = self.paths()?.into_iter().collect();
+        let paths = self.paths()?;
         let retention = crate::commands::gc::retention(&session.settings);
+        if retention.derivations {
+            // The outputs that may keep a derivation are known only of a valid one.
+            paths
+                .iter()
+                .filter(|path| path.is_derivation())
+                .try_for_each(|path| session.path_info(path).map(drop))?;
+        }
         let store = session.store.local("'--roots'")?;
         let reasons = session.wait(store.why_alive(paths, retention, session.events.clone()))?;
         let roots: BTreeSet<String> = reasons
@@ -179,7 +201,7 @@ impl Query<'_> {
     }
 
     fn graph(&self, draw: fn(&BTreeSet<StorePath>, &Infos) -> String) -> Result<(), Failure> {
-        let paths = self.paths()?;
+        let paths: BTreeSet<StorePath> = self.paths()?.into_iter().collect();
         let start: Vec<StorePath> = paths.iter().cloned().collect();
         let infos = self.closure(&start)?;
         self.work.print(draw(&paths, &infos))
@@ -193,9 +215,19 @@ impl Query<'_> {
 /// What is known of all paths of a closure.
 type Infos = BTreeMap<StorePath, PathInfo>;
 
+/// Fails, as real Nix does that would substitute it, where a derivation that has to be read is not valid.
+fn needed(session: &Session<AnyStore>, derivation: &StorePath) -> Result<(), Failure> {
+    if session.wait(session.store.valid_among(vec![derivation.clone()]))?.is_empty() {
+        let shown = session.print(derivation);
+        return Err(Failure::input(format!("path '{shown}' does not exist and cannot be created")));
+    }
+    Ok(())
+}
+
 /// The value that a derivation gives to a variable of its builder's environment.
 fn binding(session: &Session<AnyStore>, path: StorePath, name: &[u8]) -> Result<Vec<u8>, Failure> {
     let path = deriver(session, path)?;
+    needed(session, &path)?;
     let store = session.store.local("'--binding'")?;
     let derivation = session.wait(store.read_derivation(&path))?;
     match derivation.written_environment().find(|(variable, _)| *variable == name) {

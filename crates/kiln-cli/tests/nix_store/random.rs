@@ -1,153 +1,64 @@
-//! Stores with random references, which the same questions are asked about.
+//! Stores with anything in them, which both programs are asked the same about and change in the same ways.
+//!
+//! A store is a description first (`description.rs`). Where the programs differ, it is made smaller as long as they still do, and
+//! what is left is shown, with what repeats it. `KILN_STORES` is how many stores there are; `KILN_STORES_SEED` is the number that
+//! the first one follows from. A store's number is the same in all runs, but where paths follow from what is in the store, they
+//! do so from where it is too, which is somewhere else each time.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+mod description;
+mod making;
+mod smaller;
+mod steps;
+mod strategy;
+
+use std::time::{Duration, Instant};
 
 use kiln_testing::RandomNumbers;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
-use crate::both::{Both, Outcome, Whose};
+use crate::both::Both;
+use description::Description;
+use smaller::Shrinking;
 
-/// Digits that digests are made of.
-const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+/// Stores, if nobody says how many, and as long as they take no longer than this.
+const STORES: u64 = 30;
+const ENOUGH: Duration = Duration::from_secs(45);
 
-/// Puts paths into an empty store, each of which refers to some earlier ones and perhaps to itself; registered by real Nix.
-fn fill(both: &Both, numbers: &mut RandomNumbers, count: usize) -> Vec<String> {
-    let store = both.store.nix().store_dir();
-    let mut paths: Vec<String> = Vec::new();
-    let mut text = String::new();
-    for index in 0..count {
-        let digest: String = (0..32).map(|_| char::from(DIGITS[numbers.below(32)])).collect();
-        let name = ["a", "b-lib", "c-1.2", "tool-bin-x"][numbers.below(4)];
-        let path = format!("{}/{digest}-{name}{index}", store.display());
-        fs::write(&path, vec![b'x'; numbers.below(5000)]).unwrap();
-        let mut references = BTreeSet::new();
-        for _ in 0..numbers.below(5).min(index) {
-            references.insert(paths[numbers.below(index)].clone());
-        }
-        if numbers.below(4) == 0 {
-            references.insert(path.clone());
-        }
-        text += &format!("{path}\n\n{}\n", references.len());
-        references.iter().for_each(|reference| text += &format!("{reference}\n"));
-        paths.push(path);
-    }
-    let outcome = both.run_reading(Whose::Nix, "--register-validity", text.as_bytes());
-    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    paths
-}
+/// The longest time to make a store smaller, in milliseconds.
+const PATIENCE: u32 = 180_000;
 
 #[test]
+#[expect(clippy::print_stderr, reason = "how much was compared depends on the machine")]
 fn random_stores() {
-    for seed in [1, 2] {
-        let Some(mut both) = Both::empty() else { return };
-        let numbers = &mut RandomNumbers::new(seed);
-        let paths = fill(&both, numbers, 60);
-        for number in 0..3 {
-            let path = &paths[numbers.below(paths.len())];
-            both.run(Whose::Nix, &format!("-r {path} --add-root root{number}"));
-        }
-        both.same("--dump-db");
-        for line in
-            ["--gc --print-roots", "--gc --print-live", "--gc --print-dead", "--verify --check-contents"]
-        {
-            both.same(line);
-        }
-        for question in [
-            "-R",
-            "--references",
-            "--referrers",
-            "--referrers-closure",
-            "--tree",
-            "--graph",
-            "--graphml",
-            "--hash --size",
-        ] {
-            for _ in 0..3 {
-                let some: Vec<&str> =
-                    (0..=numbers.below(4)).map(|_| &*paths[numbers.below(paths.len())]).collect();
-                both.same_wholly(&format!("-q {question} {}", some.join(" ")));
-            }
-        }
-        // A closure goes out and comes back.
-        let closure = both.kiln(&format!("-qR {} {}", paths[59], paths[40])).replace('\n', " ");
-        both.same(&format!("--export {closure}"));
-        let words: Vec<&str> =
-            ["--export"].into_iter().chain(closure.split(' ').filter(|word| !word.is_empty())).collect();
-        let stream = both.store.nix().output("nix-store", words).stdout;
-        both.name("some", paths[numbers.below(paths.len())].clone());
-        both.same_change("--delete $some", b"");
-        both.same_change("--gc", b"");
-        both.same_change("--import", &stream);
-        both.store.verify();
+    let Some(both) = Both::empty() else { return };
+    let asked: Option<u64> = std::env::var("KILN_STORES").ok().map(|count| count.parse().unwrap());
+    let first = RandomNumbers::seed_from_environment("KILN_STORES_SEED");
+    let (begin, mut compared) = (Instant::now(), 0);
+    while compared < asked.unwrap_or(STORES) && (asked.is_some() || begin.elapsed() < ENOUGH) {
+        one(&both, first.wrapping_add(compared));
+        compared += 1;
     }
+    eprintln!("{compared} stores in {} seconds", begin.elapsed().as_secs());
 }
 
-/// Makes a random tree, most of whose files are in others too, with all that counts when files are linked.
-fn tree(root: &Path, numbers: &mut RandomNumbers) {
-    let mut open = vec![(root.to_owned(), 0)];
-    while let Some((directory, depth)) = open.pop() {
-        fs::create_dir(&directory).unwrap();
-        for index in 0..numbers.below(7) {
-            let path = directory.join(format!("{index}"));
-            match numbers.below(8) {
-                0 if depth < 3 => open.push((path, depth + 1)),
-                1 => symlink(format!("target{}", numbers.below(3)), &path).unwrap(),
-                // The same size, and another content.
-                kind => {
-                    let text = ["", "a", "b", "a longer one", "another one!"][numbers.below(5)];
-                    fs::write(&path, text).unwrap();
-                    let mode = if kind == 2 { 0o755 } else { 0o644 };
-                    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-                }
-            }
-        }
-    }
-}
-
-/// Adds some of these trees.
-fn add(both: &Both, names: std::ops::Range<usize>, numbers: &mut RandomNumbers) {
-    for index in names {
-        let name = format!("tree{index}");
-        tree(&both.work().join(&name), numbers);
-        let outcome = both.run(Whose::Nix, &format!("--add {name}"));
-        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    }
-}
-
-/// Whoever optimises: the same files are one, by the same names in the pool, and as much is told to be saved.
-#[test]
-fn random_stores_are_optimised_alike() {
-    for seed in [3, 4, 5] {
-        let Some(both) = Both::empty() else { return };
-        let numbers = &mut RandomNumbers::new(seed);
-        let pool = both.store.nix().store_dir().join(".links");
-        add(&both, 0..6, numbers);
-        for (first, second) in [(6, 10), (10, 14)] {
-            both.store.save();
-            let by_nix = both.run(Whose::Nix, "--optimise");
-            let linked_by_nix = both.store.hard_links();
-            let made_by_nix = both.store.contents();
-            both.store.go_back();
-            let by_kiln = both.run(Whose::Kiln, "--optimise");
-            assert_eq!(both.store.hard_links(), linked_by_nix, "seed {seed}: {}", by_nix.stderr);
-            assert_eq!(both.store.contents(), made_by_nix);
-            // Bytes and files, which are told last.
-            let last = |outcome: &Outcome| outcome.stderr.lines().last().unwrap_or_default().to_owned();
-            assert_eq!((by_kiln.code, last(&by_kiln)), (by_nix.code, last(&by_nix)));
-            assert!(linked_by_nix.iter().any(|names| names.len() > 4), "{linked_by_nix:?}");
-            // More comes in beside what is linked already, and an entry of the pool is damaged in a way that its size shows.
-            add(&both, first..second, numbers);
-            let entry = fs::read_dir(&pool)
-                .unwrap()
-                .map(Result::unwrap)
-                .find(|entry| entry.file_type().unwrap().is_file());
-            let entry = entry.unwrap().path();
-            let copy = fs::read(&entry).unwrap();
-            fs::remove_file(&entry).unwrap();
-            fs::write(&entry, [&copy[..], b"damage"].concat()).unwrap();
-            fs::set_permissions(&entry, fs::Permissions::from_mode(0o444)).unwrap();
-        }
+/// Compares what both make of the store of this number, and makes it smaller if that differs.
+fn one(both: &Both, seed: u64) {
+    let config = Config {
+        cases: 1,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_time: PATIENCE,
+        // The greatest number means something else.
+        max_shrink_iters: u32::MAX - 1,
+        ..Config::default()
+    };
+    let compare = |description: Description| steps::compare(both, &description).map_err(TestCaseError::fail);
+    match TestRunner::new(config).run(&Shrinking(strategy::descriptions()), compare) {
+        Ok(()) => {}
+        Err(TestError::Fail(difference, description)) => panic!(
+            "KILN_STORES=1 KILN_STORES_SEED={seed} repeats this. A store\n{description:?}is not the same for both:\n\
+             {difference}"
+        ),
+        Err(error) => panic!("{error}"),
     }
 }
