@@ -6,6 +6,7 @@ mod build_paths;
 mod plan;
 mod query_missing;
 mod repair_path;
+mod survey;
 
 pub use answer::{BuildAnswer, BuildMode, BuildRequest, FailedDerivation, TargetResult};
 pub use query_missing::Missing;

@@ -78,9 +78,8 @@ impl<'a, Near: Stage, Far: Stage + Send + 'static> Overlapped<'a, Near, Far> {
             let (full, full_here) = bounded::<Vec<u8>>(WAITING_CHUNKS);
             let (empty_there, empty) = bounded(WAITING_CHUNKS + 2);
             let thread = std::thread::Builder::new().name("hash".into()).spawn(move || {
-                for mut chunk in full_here {
+                for chunk in full_here {
                     far.update(&chunk);
-                    chunk.clear();
                     // Nobody waits for chunks any more when the stream has ended.
                     let _ = empty_there.try_send(chunk);
                 }
@@ -92,8 +91,9 @@ impl<'a, Near: Stage, Far: Stage + Send + 'static> Overlapped<'a, Near, Far> {
     }
 }
 
-impl<Near: Stage, Far: Stage + Send + 'static> ChunkSink for Overlapped<'_, Near, Far> {
-    fn take(&mut self, chunk: &mut Vec<u8>) -> io::Result<()> {
+impl<Near: Stage, Far: Stage + Send + 'static> Overlapped<'_, Near, Far> {
+    /// Takes what is in `chunk`, and leaves in its place one with anything in it, which needn't be cleared to be read into.
+    pub(crate) fn exchange(&mut self, chunk: &mut Vec<u8>) -> io::Result<()> {
         self.near.update(chunk);
         self.taken += 1;
         if self.taken > INLINE_CHUNKS {
@@ -102,7 +102,6 @@ impl<Near: Stage, Far: Stage + Send + 'static> ChunkSink for Overlapped<'_, Near
         match &mut self.far {
             FarSide::Inline(far) => {
                 far.update(chunk);
-                chunk.clear();
                 Ok(())
             }
             FarSide::Thread { full, empty, .. } => {
@@ -111,6 +110,14 @@ impl<Near: Stage, Far: Stage + Send + 'static> ChunkSink for Overlapped<'_, Near
             }
             FarSide::Gone => Err(thread_gone()),
         }
+    }
+}
+
+impl<Near: Stage, Far: Stage + Send + 'static> ChunkSink for Overlapped<'_, Near, Far> {
+    fn take(&mut self, chunk: &mut Vec<u8>) -> io::Result<()> {
+        let taken = self.exchange(chunk);
+        chunk.clear();
+        taken
     }
 }
 

@@ -8,7 +8,7 @@ use crate::canonical::canonical_times;
 use crate::component::Component;
 use crate::directory::{Directory, OPEN_DIRECTORY, create_file_at, join};
 use crate::error::{During as _, Error, Result};
-use crate::pipeline::{CHUNK, ChunkSink as _, Overlapped};
+use crate::pipeline::{CHUNK, Overlapped};
 use kiln_nar::{CASE_HACK_SUFFIX, Decoder, Event, NarDigest, NarHasher, Stage};
 use rustix::fs::{AtFlags, Mode};
 use std::collections::HashMap;
@@ -248,35 +248,38 @@ pub fn restore(
     let mut restorer = Restorer::new(directory, name, options);
     let mut stages = Overlapped::new(stage, NarHasher::new());
     let mut chunk = Vec::with_capacity(CHUNK);
+    let mut filled = 0;
     let damaged = |source| Error::Decode { path: path(), source };
     while !decoder.is_complete() {
-        fill(source, &mut chunk).map_err(|source| Error::Source { path: path(), source })?;
-        if chunk.is_empty() {
+        // A chunk that has gone around is as long as that already.
+        chunk.resize(CHUNK, 0);
+        let room = chunk.get_mut(filled..).unwrap_or_default();
+        let length = read(source, room).map_err(|source| Error::Source { path: path(), source })?;
+        let mut input = room.get(..length).unwrap_or_default();
+        if input.is_empty() {
             decoder.finish().map_err(damaged)?;
         }
-        let mut input = chunk.as_slice();
         while let Some(event) = decoder.next(&mut input).map_err(damaged)? {
             restorer.event(event)?;
         }
-        let taken = chunk.len() - input.len();
-        chunk.truncate(taken);
-        stages.take(&mut chunk).map_err(|source| Error::Source { path: path(), source })?;
+        filled += length - input.len();
+        // To hand over each of many small pieces costs more than to hash it.
+        if filled == CHUNK || decoder.is_complete() {
+            chunk.truncate(filled);
+            filled = 0;
+            stages.exchange(&mut chunk).map_err(|source| Error::Source { path: path(), source })?;
+        }
     }
     let hasher = stages.finish().map_err(|source| Error::Source { path: path(), source })?;
     Ok(hasher.finish())
 }
 
-/// Fills an empty chunk, as far as the source has something to give without waiting for more.
-fn fill(source: &mut dyn Read, chunk: &mut Vec<u8>) -> io::Result<()> {
-    chunk.resize(chunk.capacity().min(CHUNK), 0);
+/// Reads what the source has to give without waiting for more.
+fn read(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
-        match source.read(chunk) {
-            Ok(length) => {
-                chunk.truncate(length);
-                return Ok(());
-            }
+        match source.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            read => return read,
         }
     }
 }

@@ -13,10 +13,10 @@ use crate::blocking::waiting;
 pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
 
 /// Bytes in a chunk.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 256 << 10;
 
 /// Chunks that wait between the two sides.
-const QUEUED_CHUNKS: usize = 8;
+const QUEUED_CHUNKS: usize = 2;
 
 /// Reads on a blocking thread what asynchronous code provides.
 pub(crate) struct BlockingReader {
@@ -49,20 +49,28 @@ pub(crate) fn into_blocking() -> (Feeder, BlockingReader) {
 impl Feeder {
     /// Passes on all of `source`, or as much as the other side wants. A failure of the source reaches the other side.
     pub(crate) async fn feed(self, mut source: ByteStream) {
-        loop {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            // Small pieces are gathered, so that a slow source costs a wake-up per piece and a fast one per chunk.
-            let read = source.read_buf(&mut chunk).await;
-            let message = match read {
-                Ok(0) => Ok(Vec::new()),
-                Ok(_) => Ok(chunk),
-                Err(error) => Err(error),
-            };
-            let is_last = message.as_ref().map_or(true, Vec::is_empty);
-            // Sending fails if the other side has seen enough.
-            if self.0.send(message).await.is_err() || is_last {
-                return;
+        let mut chunk = Vec::new();
+        let end = loop {
+            // What comes while the other side is busy is gathered: a slow source costs a wake-up for each piece, a fast one
+            // for each chunk.
+            let room = CHUNK.saturating_sub(chunk.len());
+            chunk.reserve(room);
+            tokio::select! {
+                biased;
+                permit = self.0.reserve(), if !chunk.is_empty() => match permit {
+                    Ok(permit) => permit.send(Ok(std::mem::take(&mut chunk))),
+                    // The other side has seen enough.
+                    Err(_) => return,
+                },
+                read = source.read_buf(&mut chunk), if room > 0 => match read {
+                    Ok(0) => break Ok(Vec::new()),
+                    Ok(_) => {}
+                    Err(error) => break Err(error),
+                },
             }
+        };
+        if chunk.is_empty() || self.0.send(Ok(chunk)).await.is_ok() {
+            let _ = self.0.send(end).await;
         }
     }
 }

@@ -8,13 +8,15 @@ use futures_util::stream::FuturesUnordered;
 use kiln_derivation::{BuildOptions, Derivation};
 use kiln_narinfo::PathInfo;
 use kiln_store::{LocalStore, waiting};
-use kiln_store_path::{DerivedPath, OutputName, OutputsSpec, StorePath};
+use kiln_store_path::{DerivedPath, OutputsSpec, StorePath};
 use kiln_substitute::Substituters;
 
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{EngineError, Failure};
 use crate::goal::output_paths;
+
+use super::survey::survey;
 
 /// What is missing for some targets, and how it would be had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,12 +36,6 @@ pub struct Missing {
 /// As many derivations are asked about at once.
 const ASKED_AT_ONCE: usize = 64;
 
-/// A derivation on the way down, or on the way back up.
-enum Step {
-    Enter(StorePath, OutputsSpec),
-    Leave(StorePath),
-}
-
 impl Engine {
     /// Finds out what the targets need, without doing any of it. What it finds is spared by collectors from then on.
     ///
@@ -50,7 +46,7 @@ impl Engine {
         let offered = offered(&core, targets).await?;
         let (store, targets) = (self.store.clone(), targets.to_vec());
         let substituted = offered.paths.clone();
-        let mut missing = waiting(move || query_missing(&store, &targets, &substituted)).await?;
+        let mut missing = waiting(move || survey(&store, &targets, &substituted)).await?;
         missing.will_substitute = offered.paths.into_iter().collect();
         (missing.download_size, missing.nar_size) = (offered.download_size, offered.nar_size);
         Ok(missing)
@@ -125,7 +121,7 @@ async fn ask_about(
     let (store, outputs) = (core.store.clone(), wanted.clone());
     let derivation = {
         let path = path.clone();
-        waiting(move || to_build(&store, &path, &outputs, &mut BTreeSet::new(), &BTreeSet::new())).await?
+        waiting(move || to_build(&store, &path, &outputs)).await?
     };
     let Some(derivation) = derivation else {
         let missing = if core.store.is_valid(&path).await? { Vec::new() } else { vec![path] };
@@ -168,69 +164,13 @@ async fn has_all(substituters: &Substituters, paths: &[StorePath]) -> bool {
     true
 }
 
-fn query_missing(
-    store: &LocalStore,
-    targets: &[DerivedPath],
-    substituted: &BTreeSet<StorePath>,
-) -> Result<Missing, Failure> {
-    let mut missing = Missing::default();
-    let mut unknown = BTreeSet::new();
-    let mut seen: HashSet<StorePath> = HashSet::new();
-    let mut steps = Vec::new();
-    let mut spared = Vec::new();
-    for target in targets.iter().rev() {
-        match target {
-            DerivedPath::Built { derivation, outputs } => {
-                steps.push(Step::Enter(derivation.path.clone(), outputs.clone()));
-            }
-            DerivedPath::Opaque(path) => {
-                if store.path_info_blocking(path)?.is_none() {
-                    unknown.insert(path.clone());
-                }
-            }
-        }
-    }
-    while let Some(step) = steps.pop() {
-        match step {
-            Step::Leave(path) => missing.will_build.push(path),
-            Step::Enter(path, outputs) => {
-                if seen.contains(&path) {
-                    continue;
-                }
-                let Some(derivation) = to_build(store, &path, &outputs, &mut unknown, substituted)? else {
-                    continue;
-                };
-                seen.insert(path.clone());
-                spared.push(path.clone());
-                spared.extend(derivation.known_output_paths().map(|(_, path)| path.clone()));
-                spared.extend(derivation.input_sources.iter().cloned());
-                steps.push(Step::Leave(path));
-                let sources: Vec<StorePath> = derivation.input_sources.iter().cloned().collect();
-                let valid = store.valid_among_blocking(&sources)?;
-                unknown.extend(derivation.input_sources.difference(&valid).cloned());
-                for (input, wanted) in derivation.input_derivations.iter().rev() {
-                    let names: BTreeSet<OutputName> = wanted.outputs().clone();
-                    steps.push(Step::Enter(input.clone(), OutputsSpec::Names(names)));
-                }
-            }
-        }
-    }
-    store.add_temp_roots_blocking(&spared)?;
-    missing.unknown = unknown.difference(substituted).cloned().collect();
-    Ok(missing)
-}
-
-/// The derivation, unless there is nothing to build for it: its wanted outputs are valid or will be substituted, or it is
-/// missing itself.
+/// The derivation, unless there is nothing to build for it: its wanted outputs are valid, or it is missing itself.
 fn to_build(
     store: &LocalStore,
     path: &StorePath,
     wanted: &OutputsSpec,
-    unknown: &mut BTreeSet<StorePath>,
-    substituted: &BTreeSet<StorePath>,
 ) -> Result<Option<Arc<Derivation>>, Failure> {
     if store.path_info_blocking(path)?.is_none() {
-        unknown.insert(path.clone());
         return Ok(None);
     }
     let derivation = store.read_derivation_blocking(path)?;
@@ -240,6 +180,5 @@ fn to_build(
         return Ok(Some(derivation));
     };
     let valid = store.valid_among_blocking(&paths)?;
-    let is_missing = |path: &StorePath| !valid.contains(path) && !substituted.contains(path);
-    Ok(paths.iter().any(is_missing).then_some(derivation))
+    Ok(paths.iter().any(|path| !valid.contains(path)).then_some(derivation))
 }

@@ -13,6 +13,7 @@ mod load;
 mod moving;
 mod newer;
 mod old_clients;
+mod over_ssh;
 mod queries;
 mod replay;
 mod substitution;

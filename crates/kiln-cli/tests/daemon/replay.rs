@@ -329,7 +329,7 @@ fn recorded_clients_at_standard_input() {
     );
 }
 
-/// Nix since 2.26 lets anybody add signatures.
+/// Nix before 2.17 lets nobody of them add signatures.
 #[test]
 fn recorded_clients_that_are_not_trusted() {
     replay(

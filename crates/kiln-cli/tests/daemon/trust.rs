@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use kiln_narinfo::PathInfo;
+use kiln_narinfo::{PathInfo, Signature};
 use kiln_protocol::worker::Response;
-use kiln_protocol::worker::request::{AddToStoreNar, NarFromPath, QueryPathInfo};
+use kiln_protocol::worker::request::{AddSignatures, AddToStoreNar, NarFromPath, QueryPathInfo};
 use kiln_store_path::StorePath;
 use kiln_testing::{Daemon, Ran};
 
@@ -31,7 +31,7 @@ fn a_stranger_builds_like_anybody() {
 }
 
 #[test]
-fn a_stranger_may_not_repair_sign_or_bring_what_is_unsigned() {
+fn a_stranger_may_sign_but_not_repair_or_bring_what_is_unsigned() {
     if !is_root("be another user") {
         return;
     }
@@ -55,7 +55,9 @@ fn a_stranger_may_not_repair_sign_or_bring_what_is_unsigned() {
     );
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let ran = as_stranger(&daemon, "nix", &["store", "sign", "-k", key.to_str().unwrap(), &out]);
-    assert!(ran.failed(1).contains("you are not privileged to add signatures"), "{}", ran.stderr);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let signed = daemon.run("nix", ["path-info", "--sigs", &out]);
+    assert!(signed.stdout.contains("test-1:"), "{}", signed.stdout);
     // An input-addressed path without a signature, also when the client says that it needs none.
     let export = daemon.client("nix-store").args(["--export", &out]).output().unwrap().stdout;
     let file = daemon.write("export", export);
@@ -102,6 +104,42 @@ fn what_strangers_bring_was_not_built_here() {
         }
         assert_eq!(daemon.stop(), Some(0));
     }
+}
+
+/// A signature proves itself, whoever brings it; but no stranger makes the database grow without bounds.
+#[test]
+fn strangers_add_a_bounded_number_of_signatures() {
+    let Some(mut daemon) = Daemon::find(KILN) else { return };
+    let file = daemon.write("file", "contents\n");
+    let path = daemon.nix().run("nix-store", ["--add", file.to_str().unwrap()]);
+    let signature = |name: &str| -> Signature { format!("{name}:{}==", "A".repeat(86)).parse().unwrap() };
+    let add = |client: &mut Client, signatures: Vec<Signature>| {
+        let path = client.dialect.store_dir.parse(path.trim_end()).unwrap();
+        let request = AddSignatures { path: path.clone(), signatures: signatures.into_iter().collect() };
+        let refused = client.ask(request, &[]).result.is_err();
+        (refused, known(client, &path).signatures.len())
+    };
+    daemon.start(&["--force-untrusted"]);
+    let mut client = Client::connect(&daemon, 38);
+    let some: Vec<Signature> = (0..32).map(|number| signature(&format!("key-{number}"))).collect();
+    assert_eq!(add(&mut client, some.clone()), (false, 32));
+    assert_eq!(add(&mut client, some), (false, 32), "nothing is added");
+    assert_eq!(add(&mut client, vec![signature("key-32")]), (true, 32));
+    daemon.stop();
+    daemon.start(&["--force-trusted"]);
+    let mut client = Client::connect(&daemon, 38);
+    assert_eq!(add(&mut client, vec![signature("key-32")]), (false, 33));
+    assert_eq!(add(&mut client, vec![signature(&"k".repeat(1000))]), (false, 34));
+    daemon.stop();
+    let another = daemon.write("another", "contents too\n");
+    let path = daemon.nix().run("nix-store", ["--add", another.to_str().unwrap()]);
+    daemon.start(&["--force-untrusted"]);
+    let mut client = Client::connect(&daemon, 38);
+    let path = client.dialect.store_dir.parse(path.trim_end()).unwrap();
+    let long = [signature(&"k".repeat(1000))].into();
+    assert!(client.ask(AddSignatures { path: path.clone(), signatures: long }, &[]).result.is_err());
+    assert_eq!(known(&mut client, &path).signatures.len(), 0);
+    assert_eq!(daemon.stop(), Some(0));
 }
 
 fn known(client: &mut Client, path: &StorePath) -> PathInfo {

@@ -1,5 +1,7 @@
 //! Those who watch: metrics, health, status, and `kiln top`.
 
+mod terminal;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,6 +1,6 @@
 //! Taking in objects, logs and signatures.
 
-use kiln_narinfo::{PathInfo, PublicKey, PublicKeys};
+use kiln_narinfo::{PathInfo, PublicKey, PublicKeys, Signature, SignatureSet};
 use kiln_protocol::worker::request::{
     AddBuildLog, AddMultipleToStore, AddSignatures, AddTextToStore, AddToStore, AddToStoreNar,
     RegisterDrvOutput,
@@ -17,6 +17,12 @@ use super::payload::Payload;
 
 /// The first version whose AddToStore sends flat files as they are, and replies with all that is known.
 const NEW_FORM: u8 = 25;
+
+/// How many signatures of a path clients without trust may bring it to.
+const MOST_SIGNATURES: usize = 32;
+
+/// How long one may be that such a client adds: the name of its key is not bounded otherwise.
+const LONGEST_SIGNATURE: usize = 512;
 
 impl Session {
     /// Also with the wish to repair, which clients send along when they evaluate, this is for everybody: what is added is what its
@@ -114,9 +120,22 @@ impl Session {
         Ok(())
     }
 
+    /// Anybody may, as with Nix since 2.17: a signature is believed for its key, not for who brings it. But nobody without trust
+    /// makes what is said of a path grow without bounds.
     pub(super) async fn add_signatures(&self, request: AddSignatures) -> Result<(), Failure> {
-        self.require_trust("you are not privileged to add signatures")?;
-        let signatures = request.signatures.into_iter().collect();
+        let signatures: SignatureSet = request.signatures.into_iter().collect();
+        if !self.is_trusted() {
+            let mut all = self.valid_path_info(&request.path).await?.signatures.clone();
+            all.extend(signatures.iter().cloned());
+            let is_long = |signature: &Signature| signature.as_str().len() > LONGEST_SIGNATURE;
+            if all.len() > MOST_SIGNATURES || signatures.iter().any(is_long) {
+                let path = self.store().print(&request.path);
+                let refusal = "because you are not in 'trusted-users'";
+                return Err(Failure::new(format!(
+                    "you may not add so many or so long signatures to '{path}' {refusal}"
+                )));
+            }
+        }
         Ok(self.store().add_signatures(&request.path, signatures).await?)
     }
 

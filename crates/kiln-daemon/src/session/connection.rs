@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use kiln_protocol::Received;
 use rustix::fs::FileType;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep};
 
@@ -82,12 +82,8 @@ impl Input {
             unused.extend_from_slice(small.filled());
             polled
         } else {
-            unused.resize(length + CHUNK, 0);
-            let mut large = ReadBuf::new(unused.get_mut(length..).unwrap_or_default());
-            let polled = Pin::new(&mut self.stream).poll_read(context, &mut large);
-            let read = large.filled().len();
-            unused.truncate(length + read);
-            polled
+            unused.reserve(CHUNK);
+            pin!(self.stream.read_buf(unused)).poll(context).map_ok(|_| ())
         };
         match polled {
             Poll::Ready(result) => {

@@ -61,7 +61,7 @@ impl Payload {
 
     /// The payload as a stream.
     pub(super) fn stream(&self) -> ByteStream {
-        Box::pin(PayloadStream { payload: self.clone(), rest: Vec::new(), used: 0 })
+        Box::pin(PayloadStream { payload: self.clone(), rest: Vec::new(), used: 0, failure: None })
     }
 
     /// Passes over what is left, as far as the client sends it without being asked for more.
@@ -108,16 +108,27 @@ struct PayloadStream {
     /// What did not fit when it was read.
     rest: Vec<u8>,
     used: usize,
+    /// What failed after something had been read.
+    failure: Option<io::Error>,
 }
 
 impl AsyncRead for PayloadStream {
+    /// Reads all that there is, however small the frames are.
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { payload, rest, used } = &mut *self;
-        if *used == rest.len() {
+        let Self { payload, rest, used, failure } = &mut *self;
+        if let Some(failure) = failure.take() {
+            return Poll::Ready(Err(failure));
+        }
+        let before = buffer.filled().len();
+        let left = rest.get(*used..).unwrap_or_default();
+        let now = left.get(..buffer.remaining()).unwrap_or(left);
+        buffer.put_slice(now);
+        *used += now.len();
+        while buffer.remaining() > 0 {
             rest.clear();
             *used = 0;
             let read = payload.poll_next(context, Asks::Yes, |bytes| {
@@ -125,12 +136,19 @@ impl AsyncRead for PayloadStream {
                 buffer.put_slice(now);
                 rest.extend_from_slice(later);
             });
-            return read.map_ok(|_| ());
+            let has_some = buffer.filled().len() > before;
+            return match read {
+                Poll::Ready(Ok(Some(()))) => continue,
+                Poll::Ready(Ok(None)) => Poll::Ready(Ok(())),
+                Poll::Pending if has_some => Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) if has_some => {
+                    *failure = Some(error);
+                    Poll::Ready(Ok(()))
+                }
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            };
         }
-        let left = rest.get(*used..).unwrap_or_default();
-        let now = left.get(..buffer.remaining()).unwrap_or(left);
-        buffer.put_slice(now);
-        *used += now.len();
         Poll::Ready(Ok(()))
     }
 }

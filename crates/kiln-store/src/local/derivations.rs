@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kiln_derivation::{Derivation, HashModulo, HashModuloCache, InputWalk, Strictness, check_outputs};
 use kiln_store_path::{OutputName, StoreDir, StorePath};
 
+use crate::cancel::Cancel;
 use crate::error::{During, Error, Result};
 use crate::local::LocalStore;
+use crate::parallel::on_threads;
 
 /// The longest derivation file that is read, in bytes.
 const MAX_DERIVATION_LENGTH: u64 = 256 << 20;
@@ -19,6 +21,9 @@ const KEPT_DERIVATIONS: usize = 4096;
 
 /// Hashes of derivations that are kept: some hundred bytes each.
 const KEPT_HASHES: usize = 200_000;
+
+/// So many derivations are parsed faster by threads that have to be started first.
+const WORTH_THREADS: usize = 64;
 
 /// Derivations that were parsed before. Their files never change, and a path that was read from a text that had to hash to
 /// it stands for that text for ever, so that nothing needs to be forgotten but for room.
@@ -81,6 +86,50 @@ impl LocalStore {
         let derivation = Arc::new(self.parse_derivation(path, &self.read_derivation_text(path)?)?);
         self.0.derivations.insert(path.clone(), derivation.clone());
         Ok(derivation)
+    }
+
+    /// Reads those of `paths` that are valid, all of which must be derivations: the database is asked about all at once, and they
+    /// are parsed side by side. What is found out about them is remembered.
+    ///
+    /// # Errors
+    /// See [`read_derivation_blocking`](Self::read_derivation_blocking).
+    pub fn read_derivations_blocking(
+        &self,
+        paths: &[StorePath],
+    ) -> Result<HashMap<StorePath, Arc<Derivation>>> {
+        let mut valid = Vec::with_capacity(paths.len());
+        let mut asked = Vec::new();
+        let mut before = None;
+        for path in paths {
+            let (cached, stamp) = self.0.infos.get(self.0.database.foreign_version(), path);
+            match cached {
+                Some(_) => valid.push(path.clone()),
+                None => asked.push(path.clone()),
+            }
+            before = before.or(stamp);
+        }
+        if !asked.is_empty() {
+            for (path, info) in self.0.database.reader()?.path_infos(&asked)? {
+                self.0.infos.insert(before, Arc::new(info));
+                valid.push(path);
+            }
+        }
+        let read = |path: &StorePath| {
+            let derivation = match self.0.derivations.get(path) {
+                Some(derivation) => derivation,
+                None => {
+                    let derivation =
+                        Arc::new(self.parse_derivation(path, &self.read_derivation_text(path)?)?);
+                    self.0.derivations.insert(path.clone(), derivation.clone());
+                    derivation
+                }
+            };
+            Ok((path.clone(), derivation))
+        };
+        if valid.len() < WORTH_THREADS {
+            return valid.iter().map(read).collect();
+        }
+        on_threads(&valid, &Cancel::default(), read).into_iter().collect()
     }
 
     /// The text of a derivation file, valid or about to be.
