@@ -95,7 +95,7 @@ async fn substitute(core: &Core, path: &StorePath, existing: Existing) -> Result
                 return Ok(Outcome::success(result, Default::default()));
             }
             Err(error) => {
-                core.events.warn(error.to_string());
+                core.audience.warn_of(&error.matter(), &error.to_string());
                 // What has gone since it was asked for was never offered.
                 if !error.is_gone() {
                     failed = Some(error);
@@ -116,7 +116,7 @@ async fn substitute(core: &Core, path: &StorePath, existing: Existing) -> Result
     // A substituter that does not answer breaks nothing; but who wants to know why there is no path is told.
     let mut failure = missing();
     for trouble in search.troubles() {
-        core.events.warn(trouble.to_string());
+        core.audience.warn_of(&trouble.matter(), &trouble.to_string());
         failure = Failure::new(failure.status, format!("{}\n{trouble}", failure.message.to_str_lossy()));
     }
     Ok(nobody(failure))
