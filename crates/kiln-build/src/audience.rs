@@ -17,11 +17,15 @@ pub(crate) struct Listener {
     counters: Counters,
     /// Activities that it knows of.
     open: Mutex<HashSet<ActivityId>>,
+    /// What it has been warned of.
+    warned: Mutex<HashSet<String>>,
 }
 
 impl Listener {
-    pub(crate) fn new(events: &EventSender) -> Arc<Self> {
-        Arc::new(Self { events: events.clone(), counters: Counters::new(events), open: Mutex::default() })
+    /// One who has been `warned` of some matters before.
+    pub(crate) fn new(events: &EventSender, warned: HashSet<String>) -> Arc<Self> {
+        let (events, counters) = (events.clone(), Counters::new(events));
+        Arc::new(Self { events, counters, open: Mutex::default(), warned: Mutex::new(warned) })
     }
 
     fn emit(&self, event: Event) {
@@ -34,6 +38,13 @@ impl Listener {
             }
         }
         self.events.emit(event);
+    }
+
+    fn warn_of(&self, matter: &str, text: &str) {
+        let is_news = self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(matter.to_owned());
+        if is_news {
+            self.events.warn(text);
+        }
     }
 }
 
@@ -101,6 +112,12 @@ impl Audience {
                 }
             });
         }
+    }
+
+    /// Warns those who listen and have not been warned of the same matter before, in this goal or another one.
+    pub(crate) fn warn_of(&self, matter: &str, text: &str) {
+        let listening = self.with(|members| members.listening());
+        listening.iter().for_each(|listener| listener.warn_of(matter, text));
     }
 
     /// Counts the goal's work among what is expected by all who listen, for as long as the answer lives, or until it is
@@ -218,7 +235,7 @@ mod tests {
 
     fn listener() -> (Arc<Listener>, Arc<CollectingSink>) {
         let sink = Arc::new(CollectingSink::new());
-        let listener = Listener::new(&EventSender::new(sink.clone()));
+        let listener = Listener::new(&EventSender::new(sink.clone()), HashSet::new());
         let _counters = sink.take();
         (listener, sink)
     }
@@ -299,6 +316,21 @@ mod tests {
             "the build and the three counters: {told:?}"
         );
         assert_eq!(names(&owner.take()), ["message"]);
+    }
+
+    #[test]
+    fn g2_who_listens_to_many_goals_is_warned_of_a_matter_once() {
+        let ((one, ..), (other, ..)) = (audience(), audience());
+        let (first, first_sink) = listener();
+        one.add(&first);
+        other.add(&first);
+        one.warn_of("cache", "the cache is away");
+        let (second, second_sink) = listener();
+        other.add(&second);
+        other.warn_of("cache", "the cache is still away");
+        other.warn_of("elsewhere", "so is the other one");
+        assert_eq!(names(&first_sink.take()), ["message", "message"]);
+        assert_eq!(names(&second_sink.take()), ["message", "message"], "who came later has not heard of it");
     }
 
     #[test]

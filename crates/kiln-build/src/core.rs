@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use kiln_events::EventSender;
 use kiln_fs::Trash;
@@ -24,8 +24,8 @@ use crate::error::{EngineError, Failure};
 use crate::execute::LOW_DISK_SPACE;
 use crate::figures::Figures;
 use crate::goal::{
-    Contents, DerivationGoal, Failures, Interest, Outcome, OutcomeKind, PathGoal, Registry, SharedOutcome,
-    derivation_goal, path_goal,
+    Contents, DerivationGoal, Failures, Interest, Origins, Outcome, OutcomeKind, PathGoal, Registry,
+    SharedOutcome, derivation_goal, path_goal,
 };
 use crate::profile::{Profile, Profiles, slots_for_builds, to_usize};
 use crate::request::BuildMode;
@@ -80,6 +80,8 @@ pub(crate) struct Core {
     pub(crate) events: EventSender,
     /// What the request that began this has read of the store's contents.
     pub(crate) contents: Arc<Contents>,
+    /// What the goal has asked of substituters for what it is to make.
+    pub(crate) origins: Mutex<Origins>,
 }
 
 impl Deref for Core {
@@ -100,7 +102,17 @@ impl Core {
     ) -> Self {
         let events = shared.owner.with_sink(Arc::<Audience>::clone(&audience));
         let settings = Arc::clone(&profile.settings);
-        Self { shared, store, slots, settings, profile, audience, events, contents: Arc::default() }
+        Self {
+            shared,
+            store,
+            slots,
+            settings,
+            profile,
+            audience,
+            events,
+            contents: Arc::default(),
+            origins: Mutex::default(),
+        }
     }
 
     /// What outlives the goal.

@@ -1,9 +1,9 @@
 //! The engine, as one of its clients has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_events::{EventSender, Verbosity};
 use kiln_sandbox::Launcher;
@@ -28,6 +28,8 @@ pub struct Engine {
     slots: Arc<SlotsOfClient>,
     profile: Arc<Profile>,
     events: EventSender,
+    /// What the client was warned of by a question, which the request that follows need not tell again.
+    warned: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Engine {
@@ -67,7 +69,7 @@ impl Engine {
             events.warn(format!("cannot remove what builds of an engine that was killed have left: {error}"));
         }
         let (store, slots) = (shared.store.clone(), shared.slot_pool.owner());
-        Ok(Self { shared, store, slots, profile, events })
+        Ok(Self { shared, store, slots, profile, events, warned: Arc::default() })
     }
 
     /// The same engine for another client: with its settings, telling its listener what happens for it, and with temporary
@@ -90,7 +92,7 @@ impl Engine {
         let profile = self.shared.profile(settings, &events)?;
         let slots = self.shared.slot_pool.client(Client { user, builds: slots_for_builds(settings) });
         let store = self.store.with_own_roots();
-        Ok(Self { shared: Arc::clone(&self.shared), store, slots, profile, events })
+        Ok(Self { shared: Arc::clone(&self.shared), store, slots, profile, events, warned: Arc::default() })
     }
 
     /// The same client with other settings.
@@ -126,10 +128,19 @@ impl Engine {
 
     /// What a request works with, and who is told what happens in it, as long as it lives.
     pub(crate) fn request(&self) -> (Arc<Core>, Arc<Listener>) {
-        let listener = Listener::new(&self.events);
+        let warned = std::mem::take(&mut *self.warned.lock().unwrap_or_else(PoisonError::into_inner));
+        let listener = Listener::new(&self.events, warned);
         let core = self.core();
         core.audience.add(&listener);
         (core, listener)
+    }
+
+    /// Warns the client, unless it was warned of the same matter since its last request.
+    pub(crate) fn warn_of(&self, matter: &str, text: &str) {
+        let is_news = self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(matter.to_owned());
+        if is_news {
+            self.events.warn(text);
+        }
     }
 
     /// What a question works with, which begins nothing.

@@ -45,6 +45,7 @@ pub use builtin::run_builtin;
 pub use engine::Engine;
 pub use error::{EngineError, Failure};
 pub use figures::{BuildPlace, Figures};
+pub use goal::{Origin, PassedOver, Reason};
 pub use kiln_schedule::{SlotUse, UserId};
 pub use occupancy::{Occupancy, WaitingJob};
 pub use plan::{BuildPlan, PlannedOutput, network_program};

@@ -29,6 +29,6 @@ pub use collect::{CacheGarbage, CollectOptions, collect};
 pub use copy::{Copied, CopyRequest, Destination, Substitute, copy};
 pub use daemon::DaemonWriter;
 pub use error::{Error, Result};
-pub use options::{WriteOptions, read_secret_key};
+pub use options::{PartSizes, WriteOptions, read_secret_key};
 pub use source::Source;
 pub use writer::{CacheWriter, Written};

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use kiln_events::quoted;
+use kiln_http::LEAST_PART;
 use kiln_narinfo::{Compression, SecretKey};
 use kiln_settings::BinaryCacheUrl;
 
@@ -14,8 +15,13 @@ use crate::error::{Error, KeyFault, Result};
 /// Far more than any key file has, in bytes.
 const LARGEST_KEY: u64 = 64 << 10;
 
+/// Files that are sent to buckets in parts have more bytes than this, and parts have so many, as in Nix. A file of more than 5 GiB
+/// could not be sent otherwise.
+const LARGE: u64 = 100 << 20;
+const PART: u64 = 16 << 20;
+
 /// Parameters that are Nix's own business, or that say how a cache is read.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 8] = [
     "local-nar-cache",
     "path-info-cache-size",
     "system-features",
@@ -23,8 +29,6 @@ const OTHERS: [&str; 10] = [
     "ls-compression",
     "log-compression",
     "index-debug-info",
-    "multipart-upload",
-    "multipart-chunk-size",
     "buffer-size",
 ];
 
@@ -41,12 +45,30 @@ pub struct WriteOptions {
     pub secret_keys: Vec<SecretKey>,
     /// `write-nar-listing`: whether there is a listing of the files for each path.
     pub writes_listings: bool,
+    /// `multipart-upload`, `multipart-threshold`, `multipart-chunk-size`: which files are sent to buckets in parts; none if they
+    /// never are.
+    pub parts: Option<PartSizes>,
     /// Whether files are brought to the disk before a narinfo names them.
     pub syncs: bool,
 }
 
+/// Which files are sent in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartSizes {
+    /// Those of more bytes than this.
+    pub threshold: u64,
+    /// Bytes of a part.
+    pub part: u64,
+}
+
+impl Default for PartSizes {
+    fn default() -> Self {
+        Self { threshold: LARGE, part: PART }
+    }
+}
+
 impl Default for WriteOptions {
-    /// Nix's defaults.
+    /// Nix's defaults, but for parts.
     fn default() -> Self {
         Self {
             compression: Compression::Xz,
@@ -54,6 +76,7 @@ impl Default for WriteOptions {
             parallel: false,
             secret_keys: Vec::new(),
             writes_listings: false,
+            parts: Some(PartSizes::default()),
             syncs: false,
         }
     }
@@ -69,6 +92,7 @@ impl WriteOptions {
         let mut options = Self::default();
         let mut unknown = Vec::new();
         let mut keys: Vec<PathBuf> = Vec::new();
+        let (mut in_parts, mut sizes) = (true, PartSizes::default());
         for (name, value) in &url.other {
             let text = value.to_string_lossy();
             let expected = |parameter: &'static str, expected: &str| Error::Parameter {
@@ -89,6 +113,16 @@ impl WriteOptions {
                 }
                 "parallel-compression" => options.parallel = truth("parallel-compression")?,
                 "write-nar-listing" => options.writes_listings = truth("write-nar-listing")?,
+                "multipart-upload" => in_parts = truth("multipart-upload")?,
+                "multipart-threshold" => {
+                    sizes.threshold =
+                        text.parse().map_err(|_| expected("multipart-threshold", "a number of bytes"))?;
+                }
+                "multipart-chunk-size" => {
+                    let size = text.parse().ok().filter(|size| *size >= LEAST_PART);
+                    sizes.part =
+                        size.ok_or_else(|| expected("multipart-chunk-size", "5242880 bytes or more"))?;
+                }
                 "secret-key" => keys.push(value.into()),
                 "secret-keys" => keys.extend(text.split(',').filter(|file| !file.is_empty()).map(Into::into)),
                 other if OTHERS.contains(&other) => {}
@@ -104,6 +138,7 @@ impl WriteOptions {
                 expected: format!("{} to {} for {}", range.start(), range.end(), options.compression),
             });
         }
+        options.parts = in_parts.then_some(sizes);
         keys.retain(|file| !file.as_os_str().is_empty());
         options.secret_keys = keys.iter().map(|file| read_secret_key(file)).collect::<Result<_>>()?;
         Ok((options, unknown))

@@ -1,10 +1,11 @@
 //! A binary cache at a server, as it is written to: by `PUT`, as Nix does it.
 
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiln_http::{Client, Patience, Upload};
+use kiln_http::{Client, Parts, Patience, Upload};
 use kiln_narinfo::CacheInfo;
 use kiln_store::waiting;
 use kiln_store_path::StoreDir;
@@ -14,6 +15,7 @@ use url::Url;
 
 use crate::directory::{CACHE_INFO, LARGEST_CACHE_INFO};
 use crate::error::Result;
+use crate::options::PartSizes;
 use crate::place::FileKind;
 use crate::spool::Spool;
 
@@ -27,6 +29,8 @@ pub(crate) struct Server {
     client: Client,
     patience: Patience,
     slots: Semaphore,
+    /// Which files are sent in parts, where the server takes them.
+    parts: Option<PartSizes>,
 }
 
 impl Server {
@@ -35,12 +39,14 @@ impl Server {
         server: CacheServer,
         store_dir: &StoreDir,
         network: &Arc<Network>,
+        parts: Option<PartSizes>,
     ) -> Result<Self> {
         let server = Self {
             client: network.client_for(&server).await?,
             server,
             patience: network.patience(),
             slots: Semaphore::new(network.connections()),
+            parts,
         };
         let limit = usize::try_from(LARGEST_CACHE_INFO).unwrap_or(usize::MAX);
         let download =
@@ -76,10 +82,18 @@ impl Server {
 
     pub(crate) async fn put_file(&self, spool: Spool, length: u64, name: &str, kind: FileKind) -> Result<()> {
         let _slot = self.slots.acquire().await.ok();
-        let spool = Arc::new(spool);
-        let open = move || read(&spool);
+        let (spool, url) = (Arc::new(spool), self.url(name));
+        if let Some(PartSizes { threshold, part }) = self.parts
+            && length > threshold
+            && self.client.takes_parts(&url)
+        {
+            let open = move |range| read(&spool, range);
+            let parts = Parts { length, part, open: &open };
+            return Ok(self.client.put_in_parts(&url, kind.media_type(), parts, self.patience).await?);
+        }
+        let open = move || read(&spool, 0..length);
         let upload = Upload::Stream { length, open: &open };
-        Ok(self.client.put(&self.url(name), kind.media_type(), upload, self.patience).await?)
+        Ok(self.client.put(&url, kind.media_type(), upload, self.patience).await?)
     }
 
     /// Where a file is. Names of derivations may have what means something else in URLs.
@@ -92,15 +106,16 @@ impl Server {
     }
 }
 
-/// Reads a file from its start, on a thread that may wait.
-fn read(spool: &Arc<Spool>) -> mpsc::Receiver<std::io::Result<Bytes>> {
+/// Reads a part of a file, on a thread that may wait.
+fn read(spool: &Arc<Spool>, range: Range<u64>) -> mpsc::Receiver<std::io::Result<Bytes>> {
     let (sender, chunks) = mpsc::channel(QUEUED_CHUNKS);
     let spool = Arc::clone(spool);
     // It ends by itself when nobody takes the chunks any more.
     tokio::spawn(waiting(move || {
-        let mut offset = 0;
+        let mut offset = range.start;
         loop {
-            let mut chunk = vec![0; CHUNK];
+            let left = usize::try_from(range.end.saturating_sub(offset)).unwrap_or(CHUNK);
+            let mut chunk = vec![0; CHUNK.min(left)];
             let piece = match spool.file().read_at(&mut chunk, offset) {
                 Ok(0) => return,
                 Ok(length) => {

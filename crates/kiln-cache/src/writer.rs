@@ -71,7 +71,7 @@ impl CacheWriter {
             CachePlace::Http(url) => CacheServer::http(url)?,
             CachePlace::S3(place) => CacheServer::s3(place)?,
         };
-        let server = Server::open(server, &store_dir, network).await?;
+        let server = Server::open(server, &store_dir, network, options.parts).await?;
         Ok(Self::at(Place::Server(Box::new(server)), options, store_dir))
     }
 

@@ -92,7 +92,9 @@ async fn by_daemon(daemon: &RemoteStore, request: BuildRequest) -> Result<BuildA
             }
             None => BuildResult::new(BuildStatus::Built),
         };
-        results.push(TargetResult { target, result, was_cancelled, outputs });
+        // What it asked its substituters is not told by the protocol.
+        let origins = BTreeMap::new();
+        results.push(TargetResult { target, result, was_cancelled, outputs, origins });
     }
     let exit_status = exit_status(results.iter().map(|result| result.result.status));
     Ok(BuildAnswer { results, failures: Vec::new(), exit_status })

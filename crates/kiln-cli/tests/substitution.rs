@@ -194,7 +194,60 @@ fn g2_a_cache_that_is_away_breaks_nothing() {
     let Some(world) = self::world() else { return };
     let ran = world.build(&world.top, &[("substituters", away)]);
     assert!(ran.stdout.contains("\"Built\""), "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stderr.contains(away), "it is said which one: {}", ran.stderr);
+    assert!(ran.stderr.contains("building '") && ran.stderr.contains("-lib.drv'"), "{}", ran.stderr);
+    let warnings = ran.stderr.lines().filter(|line| line.contains("warning:") && line.contains(away));
+    assert_eq!(
+        warnings.count(),
+        1,
+        "it is said which one, and once for the two that are wanted: {}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn g2_a_result_says_where_a_path_came_from_and_why_not_from_elsewhere() {
+    let Some(world) = world() else { return };
+    let empty = world.store.directory().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let info = fs::read(world.store.directory().join("cache/nix-cache-info")).unwrap();
+    fs::write(empty.join("nix-cache-info"), info).unwrap();
+    let (away, empty) = ("http://127.0.0.1:1", format!("file://{}", empty.display()));
+    let all = format!("{empty} {away} {}", world.cache);
+    let origin = |ran: &Ran| {
+        let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+        told[0]["origins"][&world.outputs[0]].clone()
+    };
+    let reasons = |origin: &Value| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let passed_over = origin["passedOver"].as_array().unwrap().iter();
+        let mut reasons: Vec<_> =
+            passed_over.map(|one| (text(&one["reason"]), text(&one["substituter"]))).collect();
+        reasons.sort();
+        reasons
+    };
+    let reason = |name: &str, substituter: &str| (name.to_owned(), substituter.to_owned());
+
+    // Signatures are wanted, and there are none.
+    let ran = world.build(&world.top, &[("substituters", &all), ("require-sigs", "true")]);
+    let untrusted = origin(&ran);
+    assert!(ran.stdout.contains("\"Built\"") && untrusted["substituter"].is_null(), "{}", ran.stdout);
+    let cache = reason("untrusted", &world.cache);
+    assert_eq!(reasons(&untrusted), [reason("absent", &empty), cache, reason("unusable", away)]);
+
+    world.store.go_back();
+    let ran = world.build(&world.top, &[("substituters", &all), ("require-sigs", "false")]);
+    let fetched = origin(&ran);
+    assert_eq!(fetched["substituter"], json!(world.cache), "{}", ran.stdout);
+    assert_eq!(reasons(&fetched)[0], reason("absent", &empty));
+
+    world.store.go_back();
+    for archive in world.cached_archives() {
+        fs::write(archive, "not an archive").unwrap();
+    }
+    let [urls, signatures] = world.unsigned();
+    let ran = world.build(&world.top, &[urls, signatures, ("fallback", "true")]);
+    assert_eq!(reasons(&origin(&ran)), [reason("incomplete", &world.cache)], "{}", ran.stderr);
+    assert!(origin(&ran)["substituter"].is_null() && ran.stdout.contains("\"Built\""), "{}", ran.stdout);
 }
 
 #[test]

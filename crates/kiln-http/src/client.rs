@@ -39,7 +39,7 @@ pub struct Client {
     user_agent: HeaderValue,
     pub(crate) netrc: Arc<Netrc>,
     pub(crate) patience: Patience,
-    signer: Option<Arc<S3Signer>>,
+    pub(crate) signer: Option<Arc<S3Signer>>,
 }
 
 impl Client {

@@ -5,8 +5,8 @@
 //! broken transfer ended if the server can do that. Whoever wants the file asks for one [`Piece`] after the other, so
 //! that nothing comes faster than it is used, and memory does not depend on how much there is.
 //!
-//! [`Client::put`] sends a file, from its start each time that it has to be tried again, and [`Client::exists`] asks whether
-//! there is one.
+//! [`Client::put`] sends a file, from its start each time that it has to be tried again, [`Client::put_in_parts`] sends one to
+//! a bucket so that only a part has to be sent again, and [`Client::exists`] asks whether there is one.
 //!
 //! [`decoder`] undoes the ways in which files are compressed, on their way or where they lie.
 //!
@@ -25,6 +25,7 @@ mod credentials;
 mod decoding;
 mod download;
 mod failure;
+mod multipart;
 mod netrc;
 mod resume;
 mod retry;
@@ -39,6 +40,7 @@ pub use client::Client;
 pub use decoding::{Coding, UnknownCoding, XZ_MEMORY, decoder};
 pub use download::{Download, Piece, Retry, SmallFile};
 pub use failure::{DownloadError, Failure};
+pub use multipart::{LEAST_PART, Parts};
 pub use netrc::Netrc;
 pub use s3::{AwsEnvironment, S3Bucket, S3BucketError, S3Credentials, S3CredentialsError, S3Signer};
 pub use settings::{Patience, Proxies, TransferSettings};

@@ -8,6 +8,7 @@ mod credentials;
 
 pub use credentials::{AwsEnvironment, S3Credentials, S3CredentialsError};
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use hyper::Method;
@@ -83,12 +84,7 @@ impl S3Signer {
 
     /// The URL with a signature; nothing if the request isn't one for a file of the bucket.
     pub(crate) fn sign(&self, method: &Method, url: &Url) -> Option<Url> {
-        let base = self.bucket.base_url();
-        if url.origin() != base.origin() || url.query().is_some() {
-            return None;
-        }
-        let key = url.path().strip_prefix(base.path())?;
-        let key = percent_decode_str(key).decode_utf8().ok()?;
+        let key = self.key(url)?;
         let credentials = Some(&self.credentials);
         match *method {
             Method::GET => Some(self.bucket.get_object(credentials, &key).sign(VALIDITY)),
@@ -97,6 +93,50 @@ impl S3Signer {
             _ => None,
         }
     }
+
+    /// The URL of one step of sending a file in parts, with a signature; nothing if it isn't a file of the bucket.
+    pub(crate) fn sign_step(&self, step: Step<'_>, url: &Url) -> Option<Url> {
+        let key = self.key(url)?;
+        let (bucket, credentials) = (&self.bucket, Some(&self.credentials));
+        Some(match step {
+            Step::Create => bucket.create_multipart_upload(credentials, &key).sign(VALIDITY),
+            Step::Part { upload, number } => {
+                bucket.upload_part(credentials, &key, number, upload).sign(VALIDITY)
+            }
+            Step::Complete { upload } => {
+                bucket.complete_multipart_upload(credentials, &key, upload, std::iter::empty()).sign(VALIDITY)
+            }
+            Step::Abort { upload } => bucket.abort_multipart_upload(credentials, &key, upload).sign(VALIDITY),
+        })
+    }
+
+    /// What says of which parts a file consists, in their order, by what the server calls them.
+    pub(crate) fn completion<'a>(&'a self, tags: impl Iterator<Item = &'a str>) -> String {
+        self.bucket.complete_multipart_upload(None, "", "", tags).body()
+    }
+
+    /// What a file is called in the bucket; nothing if the URL is not that of a file there.
+    fn key<'a>(&self, url: &'a Url) -> Option<Cow<'a, str>> {
+        let base = self.bucket.base_url();
+        if url.origin() != base.origin() || url.query().is_some() {
+            return None;
+        }
+        let key = url.path().strip_prefix(base.path())?;
+        percent_decode_str(key).decode_utf8().ok()
+    }
+}
+
+/// A step of sending a file in parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step<'a> {
+    /// The server gives the upload a name.
+    Create,
+    /// A part arrives; they are numbered from 1.
+    Part { upload: &'a str, number: u16 },
+    /// The parts become the file.
+    Complete { upload: &'a str },
+    /// The parts are thrown away.
+    Abort { upload: &'a str },
 }
 
 #[cfg(test)]

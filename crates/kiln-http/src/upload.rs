@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use url::Url;
 
 /// What a server says to an upload is read to its end, so that the connection can be used again, but no further than this.
-const LARGEST_ANSWER: usize = 64 << 10;
+pub(crate) const LARGEST_ANSWER: usize = 64 << 10;
 
 /// An upload, or a question about a file, failed for good.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -49,7 +49,7 @@ pub enum Upload<'a> {
 }
 
 /// Why a try ended, and how long the server wants to be left alone.
-struct Stop {
+pub(crate) struct Stop {
     failure: Failure,
     asked: Option<Duration>,
 }
@@ -131,13 +131,13 @@ fn sent_elsewhere<B>(response: &Response<B>) -> Failure {
     }
 }
 
-fn refused<B>(status: StatusCode, response: &Response<B>) -> Stop {
+pub(crate) fn refused<B>(status: StatusCode, response: &Response<B>) -> Stop {
     let asked = retry::asked_for(response.headers(), SystemTime::now());
     Stop { failure: Failure::Status(status), asked }
 }
 
 /// Tries until it succeeds, or there is no use.
-async fn tries<T, F: Future<Output = Result<T, Stop>>>(
+pub(crate) async fn tries<T, F: Future<Output = Result<T, Stop>>>(
     action: &'static str,
     url: &Url,
     patience: Patience,
@@ -162,7 +162,11 @@ async fn tries<T, F: Future<Output = Result<T, Stop>>>(
 }
 
 /// Waits no longer than `limit`, unless that is zero.
-async fn within<T>(limit: Duration, slowest: u64, work: impl Future<Output = T>) -> Result<T, Failure> {
+pub(crate) async fn within<T>(
+    limit: Duration,
+    slowest: u64,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
     if limit.is_zero() {
         return Ok(work.await);
     }
@@ -170,7 +174,7 @@ async fn within<T>(limit: Duration, slowest: u64, work: impl Future<Output = T>)
 }
 
 /// Waits as long as bytes are being sent, and then for an answer.
-async fn while_moving<T>(
+pub(crate) async fn while_moving<T>(
     patience: Patience,
     sent: &AtomicU64,
     work: impl Future<Output = T>,

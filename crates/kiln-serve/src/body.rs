@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use hyper::body::{Frame, SizeHint};
 use kiln_store::ByteStream;
 use kiln_web::{Activity, Busy};
@@ -19,8 +20,8 @@ use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 
-/// Bytes in a piece.
-const PIECE: usize = 64 << 10;
+/// Bytes in a piece at most.
+const PIECE: usize = 128 << 10;
 
 /// Pieces that wait for the connection.
 const WAITING: usize = 1;
@@ -111,6 +112,14 @@ impl Stream {
 async fn read(source: &mut ByteStream) -> io::Result<Bytes> {
     let mut piece = BytesMut::with_capacity(PIECE);
     source.read_buf(&mut piece).await?;
+    // What has been made meanwhile goes along. An error is found again by whoever reads the next piece.
+    let mut room = piece.capacity() - piece.len();
+    while room > 0 && !piece.is_empty() {
+        match source.as_mut().take(room as u64).read_buf(&mut piece).now_or_never() {
+            Some(Ok(more)) if more > 0 => room -= more,
+            _ => break,
+        }
+    }
     Ok(piece.freeze())
 }
 

@@ -33,14 +33,16 @@ impl Site {
         let mut info = (*self.path_info(digest).await?).clone();
         let (store_dir, keys) = (self.store.store_dir().clone(), Arc::clone(&self.config.keys));
         let coding = self.config.coding;
-        let text = blocking(move || {
+        let text = move || {
             for key in keys.iter() {
                 // A path without a size, which could not be signed, is not offered at all.
                 let _ = info.sign(&store_dir, key);
             }
             narinfo(info, coding).to_text(&store_dir)
-        });
-        Ok(Answer::text("text/x-nix-narinfo", text.await))
+        };
+        // Another thread is worth it for signatures alone.
+        let text = if self.config.keys.is_empty() { text() } else { blocking(text).await };
+        Ok(Answer::text("text/x-nix-narinfo", text))
     }
 
     pub(crate) async fn listing(&self, digest: &DigestText, asked: &Asked<'_>) -> Result<Answer, Refusal> {

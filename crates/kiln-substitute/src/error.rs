@@ -264,6 +264,28 @@ impl Error {
         }
     }
 
+    /// What this is about, for those who are told once of each matter: a substituter that can't be asked at all is one, however
+    /// many paths are wanted of it.
+    #[must_use]
+    pub fn matter(&self) -> String {
+        match self {
+            Self::Substituter { substituter, .. } => substituter.clone(),
+            Self::Lookup { substituter, fault, .. } | Self::Realisation { substituter, fault, .. }
+                if matches!(
+                    **fault,
+                    LookupFault::Resting(_) | LookupFault::Download(_) | LookupFault::Daemon(_)
+                ) =>
+            {
+                substituter.clone()
+            }
+            Self::Fetch { substituter, fault, .. } if matches!(**fault, FetchFault::Resting(_)) => {
+                substituter.clone()
+            }
+            Self::Shared(error) => error.matter(),
+            error => error.to_string(),
+        }
+    }
+
     /// The URL of the substituter that has failed.
     #[must_use]
     pub fn failed_substituter(&self) -> Option<&str> {

@@ -13,13 +13,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use kiln_events::{Activity, ActivityGuard, ActivityId, EventSender, Verbosity};
-use kiln_narinfo::PathInfo;
+use kiln_hash::Hash;
+use kiln_narinfo::{Compression, PathInfo};
 use kiln_store::{Added, CheckSignatures, LocalStore, waiting};
 
 use crate::error::{Error, FetchFault, Result};
 use crate::pipe::{PipeWriter, pipe};
 use crate::search::Candidate;
-use crate::source::{Contents, Offer};
+use crate::source::{Contents, NarFile, Offer};
 use crate::unpack::{Progress, counted, unpacked};
 
 /// Archives of so many bytes and less are decompressed on the thread that restores them.
@@ -120,7 +121,8 @@ where
     let Contents { reader, feeding } = contents.map_err(TransferError::Source)?;
     let reader = match &offer.file {
         Some(file) => {
-            unpacked(file, offer.info.nar_size, reader, &progress, Arc::downgrade(&wanted)).map_err(fault)?
+            let file = without_second_hash(file, &offer.info);
+            unpacked(&file, offer.info.nar_size, reader, &progress, Arc::downgrade(&wanted)).map_err(fault)?
         }
         None => counted(reader, &progress),
     };
@@ -138,6 +140,12 @@ where
             Err(progress.fault.take().map_or(TransferError::Taker(error), fault))
         }
     }
+}
+
+/// A file that is the archive itself has the hash of the archive, which whoever takes that compares: nobody has to do it twice.
+fn without_second_hash(file: &NarFile, info: &PathInfo) -> NarFile {
+    let is_archive = file.compression == Compression::None && file.hash == Some(Hash::from(info.nar_hash));
+    NarFile { hash: file.hash.filter(|_| !is_archive), ..file.clone() }
 }
 
 /// Polls all until the first one is done, which then has no more use for the others.

@@ -47,10 +47,10 @@ impl Candidate {
         &self.offer
     }
 
-    /// Hands the archive to `take`, which reads it on a thread that may block, to its end if it wants to know that the
-    /// file is what its narinfo says; compares nothing else. Returns what came of it, and the bytes that were transferred.
-    /// `destination` is the name of the place that gets the path, for those who watch; `parent` the activity that it
-    /// belongs to.
+    /// Hands the archive to `take`, which reads it on a thread that may block: to its end if it wants to know that the file is
+    /// what its narinfo says, and comparing what it reads with what is said of the archive, which nothing here does. Returns
+    /// what came of it, and the bytes that were transferred. `destination` is the name of the place that gets the path, for
+    /// those who watch; `parent` the activity that it belongs to.
     ///
     /// # Errors
     /// The archive is not to be had, or whoever took it failed.
@@ -77,6 +77,7 @@ pub struct Search {
     is_waited_for: Vec<bool>,
     found: Vec<Candidate>,
     head_start: Instant,
+    absent: Vec<Arc<Source>>,
     troubles: Vec<Arc<Error>>,
 }
 
@@ -92,6 +93,7 @@ impl Search {
             sources: sources.to_vec(),
             found: Vec::new(),
             head_start: Instant::now() + HEAD_START,
+            absent: Vec::new(),
             troubles: Vec::new(),
         }
     }
@@ -120,6 +122,11 @@ impl Search {
         }
     }
 
+    /// The URLs of the substituters that have said so far that they don't have the path.
+    pub fn absent(&self) -> impl Iterator<Item = &str> {
+        self.absent.iter().map(|source| source.substituter.name())
+    }
+
     /// What went wrong with substituters so far.
     #[must_use]
     pub fn troubles(&self) -> &[Arc<Error>] {
@@ -140,7 +147,7 @@ impl Search {
         }
         let Some(source) = self.sources.get(place) else { return };
         match answer {
-            Ok(None) => {}
+            Ok(None) => self.absent.push(Arc::clone(source)),
             Ok(Some(offer)) => {
                 let priority = source.properties().map_or(0, |properties| properties.priority);
                 self.found.push(Candidate { source: Arc::clone(source), offer, rank: (priority, place) });

@@ -1,6 +1,8 @@
 """A server of S3: moto's, behind a check of every signature by Amazon's own code (botocore).
 
-What is in the bucket 'open' may be read by anybody. Prints its port, and serves until its standard input ends.
+What is in the bucket 'open' may be read by anybody; the bucket 'full' takes no second part of a file.
+'/uploads' tells of uploads in parts: how many have begun, how many parts have come, and how many
+uploads the server still keeps parts of. Prints its port, and serves until its standard input ends.
 """
 import json
 import os
@@ -16,6 +18,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import Client
 
 KEY, SECRET, TOKEN, REGION = sys.argv[1:5]
+BUCKETS = ("open", "closed", "full")
 moto = DomainDispatcherApplication(create_backend_app)
 
 
@@ -33,11 +36,31 @@ def is_signed(environ):
     return query["X-Amz-Credential"].startswith(KEY + "/") and signer.signature(text, request) == signature
 
 
+begun, parts = [], []
+
+
+def uploads():
+    pending = [Client(moto).get(f"/{bucket}?uploads", base_url="http://127.0.0.1").text for bucket in BUCKETS]
+    return f"{len(begun)} {len(parts)} {sum(text.count('<UploadId>') for text in pending)}".encode()
+
+
 def checked(environ, start_response):
+    if environ["PATH_INFO"] == "/uploads":
+        told = uploads()
+        start_response("200 OK", [("Content-Length", str(len(told)))])
+        return [told]
     is_open = environ["REQUEST_METHOD"] in ("GET", "HEAD") and environ["PATH_INFO"].startswith("/open/")
     if not is_open and not is_signed(environ):
         start_response("403 Forbidden", [("Content-Length", "0")])
         return []
+    query = dict(parse_qsl(environ["QUERY_STRING"]))
+    if environ["REQUEST_METHOD"] == "POST" and "uploads" in query:
+        begun.append(environ["PATH_INFO"])
+    if "partNumber" in query:
+        parts.append(query["partNumber"])
+        if environ["PATH_INFO"].startswith("/full/") and query["partNumber"] == "2":
+            start_response("403 Forbidden", [("Content-Length", "0")])
+            return []
     return moto(environ, start_response)
 
 
@@ -51,7 +74,7 @@ def put(url, **more):
     assert status in (200, 204), f"{url}: {status}"
 
 
-for bucket in ("open", "closed"):
+for bucket in BUCKETS:
     put(f"/{bucket}")
 # Moto wants more than Amazon before it answers a HEAD; what writes is refused above without a signature.
 statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": ["arn:aws:s3:::open", "arn:aws:s3:::open/*"]}

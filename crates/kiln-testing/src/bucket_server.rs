@@ -1,6 +1,7 @@
 //! A real server of S3 for tests: moto, with every signature checked by Amazon's own code.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -18,7 +19,7 @@ impl BucketServer {
     /// The access key that the server knows, its secret, the token of the session, and the region of the buckets.
     pub const CREDENTIALS: [&str; 4] = ["AKIAKILN", "secret/with+signs", "token=of+session", "eu-west-1"];
 
-    /// Starts a server with the buckets `open`, which anybody may read, and `closed`. Without the server's program, the test
+    /// Starts a server with the buckets `open`, which anybody may read, `closed`, and `full`, which takes no second part. Without the server's program, the test
     /// is passed over.
     ///
     /// # Panics
@@ -57,6 +58,38 @@ impl BucketServer {
     #[must_use]
     pub fn http_url(&self, bucket: &str) -> String {
         format!("http://127.0.0.1:{}/{bucket}", self.port)
+    }
+}
+
+/// Uploads in parts, so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uploads {
+    /// That have begun.
+    pub begun: usize,
+    /// Parts that have come.
+    pub parts: usize,
+    /// Of which the server keeps parts.
+    pub kept: usize,
+}
+
+impl BucketServer {
+    /// What there was of uploads in parts.
+    ///
+    /// # Panics
+    /// The server does not answer.
+    #[must_use]
+    pub fn uploads(&self) -> Uploads {
+        let mut answer = String::new();
+        let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
+            stream.write_all(b"GET /uploads HTTP/1.0\r\n\r\n")?;
+            stream.read_to_string(&mut answer)
+        });
+        let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+        let numbers: Vec<usize> = body.split(' ').filter_map(|number| number.parse().ok()).collect();
+        match (asked, numbers.as_slice()) {
+            (Ok(_), &[begun, parts, kept]) => Uploads { begun, parts, kept },
+            (asked, _) => panic!("the server said '{answer}' of uploads: {asked:?}"),
+        }
     }
 }
 

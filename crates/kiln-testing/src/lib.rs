@@ -22,7 +22,7 @@ mod store_contents;
 mod tls_server;
 mod web_server;
 
-pub use bucket_server::BucketServer;
+pub use bucket_server::{BucketServer, Uploads};
 pub use build_users::BuildUsers;
 pub use daemon::{Daemon, signal};
 pub use kiln::{Kiln, Ran, SANDBOX_PATHS};

@@ -1,11 +1,11 @@
 //! The way of one derivation: load → check outputs → substitute → realise inputs → build → register.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::future::join_all;
 use kiln_derivation::{BasicDerivation, BuildOptions, Derivation, ExperimentalFeature};
-use kiln_events::{BuildResult, BuildStatus};
+use kiln_events::{BuildResult, BuildStatus, Verbosity};
 use kiln_store::{LocalStore, waiting};
 use kiln_store_path::{OutputName, OutputsSpec, StorePath};
 use kiln_substitute::Existing;
@@ -71,7 +71,7 @@ pub(crate) async fn derivation_goal(
     discovering: Discovering,
 ) -> SharedOutcome {
     let mut because_of = Vec::new();
-    let outcome = match realise(&core, &path, given, mode, &goal.wanted, discovering).await {
+    let mut outcome = match realise(&core, &path, given, mode, &goal.wanted, discovering).await {
         Ok(outcome) => outcome,
         Err(GoalError::Failed(failure)) => Outcome::failure(OutcomeKind::Failed, failure.into_result()),
         Err(GoalError::Inputs(InputFailure { failure, failed })) => {
@@ -84,6 +84,7 @@ pub(crate) async fn derivation_goal(
         }
         Err(GoalError::Built(result)) => Outcome::failure(OutcomeKind::Failed, *result),
     };
+    outcome.origins = std::mem::take(&mut *core.origins.lock().unwrap_or_else(PoisonError::into_inner));
     if outcome.kind != OutcomeKind::Success {
         core.failures.add(path, FailedGoal { result: outcome.result.clone(), because_of });
     }
@@ -249,8 +250,10 @@ async fn substitute_known(
     let existing = if target.mode == BuildMode::Repair { Existing::IsReplaced } else { Existing::Stays };
     let goals: Vec<_> = missing.iter().map(|path| core.want_path(path, existing)).collect();
     let outcomes = join_all(goals.iter().map(|goal| goal.result())).await;
-    let kinds: Vec<OutcomeKind> =
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(Outcome::lost).kind).collect();
+    let outcomes: Vec<SharedOutcome> =
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(Outcome::lost)).collect();
+    note_origins(core, &outcomes);
+    let kinds: Vec<OutcomeKind> = outcomes.iter().map(|outcome| outcome.kind).collect();
     let fetched = missing.iter().zip(&kinds).filter(|(_, kind)| **kind == OutcomeKind::Success);
     fetched.for_each(|(path, _)| core.contents.made(path));
     has_tried.extend(missing);
@@ -276,6 +279,18 @@ async fn substitute_known(
     } else {
         Substituted::Nothing
     })
+}
+
+/// Remembers what substituters have said of outputs, and tells who wants to know much why some are not fetched.
+fn note_origins(core: &Core, outcomes: &[SharedOutcome]) {
+    let mut origins = core.origins.lock().unwrap_or_else(PoisonError::into_inner);
+    for (path, origin) in outcomes.iter().flat_map(|outcome| &outcome.origins) {
+        if origin.substituter.is_none() {
+            let path = core.store_dir().display(path);
+            core.events.message(Verbosity::Talkative, format!("path '{path}' is not fetched:{origin}"));
+        }
+        origins.insert(path.clone(), origin.clone());
+    }
 }
 
 /// The derivation, which must be valid unless it is given, and which a collector now spares with its outputs and sources (D1). All of it on

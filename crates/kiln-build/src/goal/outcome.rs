@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kiln_events::{BuildResult, BuildStatus};
 use kiln_store_path::{OutputName, StorePath};
 
+use super::origin::Origins;
 use crate::error::Failure;
 
 /// How a goal ended (S2).
@@ -26,6 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) result: BuildResult,
     /// Paths of the outputs that are valid now; all outputs where the derivation was built.
     pub(crate) outputs: BTreeMap<OutputName, StorePath>,
+    /// What was asked of substituters for it itself.
+    pub(crate) origins: Origins,
 }
 
 /// Shared by all who waited.
@@ -33,11 +36,11 @@ pub(crate) type SharedOutcome = Arc<Outcome>;
 
 impl Outcome {
     pub(crate) fn success(result: BuildResult, outputs: BTreeMap<OutputName, StorePath>) -> Self {
-        Self { kind: OutcomeKind::Success, result, outputs }
+        Self { kind: OutcomeKind::Success, result, outputs, origins: Origins::new() }
     }
 
     pub(crate) fn failure(kind: OutcomeKind, result: BuildResult) -> Self {
-        Self { kind, result, outputs: BTreeMap::new() }
+        Self { kind, result, outputs: BTreeMap::new(), origins: Origins::new() }
     }
 
     /// A goal whose task ended without a result: it panicked.

@@ -35,7 +35,7 @@ pub(super) async fn find_realisations(
             ));
         }
         for trouble in answer.troubles {
-            core.events.warn(trouble.to_string());
+            core.audience.warn_of(&trouble.matter(), &trouble.to_string());
         }
         // Without one of them, there is a build all the same.
         let Some(realisation) = answer.realisation else { break };

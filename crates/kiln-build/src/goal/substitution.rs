@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Verbosity};
 use kiln_schedule::{JobKind, Priority};
 use kiln_store_path::StorePath;
-use kiln_substitute::{Candidate, Existing, Substituters};
+use kiln_substitute::{Candidate, Existing, Search, Substituters, Verdict};
 
+use super::origin::{Origin, Reason};
 use super::outcome::{Outcome, OutcomeKind, SharedOutcome};
 use crate::audience::{Audience, ExpectedWork};
 use crate::core::Core;
@@ -60,11 +61,40 @@ async fn substitute(core: &Core, path: &StorePath, existing: Existing) -> Result
         return Err(Failure::misc(message));
     }
     let mut search = substituters.find(path);
+    let mut origin = Origin::default();
+    let found = from_search(core, path, existing, substituters, (&mut search, &mut origin)).await?;
+    let mut outcome = match found {
+        Some(outcome) => outcome,
+        None => {
+            // A substituter that does not answer breaks nothing; but who wants to know why there is no path is told.
+            let mut failure = missing();
+            for trouble in search.troubles() {
+                core.audience.warn_of(&trouble.matter(), &trouble.to_string());
+                failure =
+                    Failure::new(failure.status, format!("{}\n{trouble}", failure.message.to_str_lossy()));
+            }
+            nobody(failure)
+        }
+    };
+    origin.note(&search);
+    outcome.origins.insert(path.clone(), origin);
+    Ok(outcome)
+}
+
+/// Fetches a path from the best of those that a search finds; nothing if nobody offers it.
+async fn from_search(
+    core: &Core,
+    path: &StorePath,
+    existing: Existing,
+    substituters: &Substituters,
+    (search, origin): (&mut Search, &mut Origin),
+) -> Result<Option<Outcome>, Failure> {
     let mut failed = None;
     // What nobody offers is not expected either.
     let mut expected: Option<ExpectedWork> = None;
     while let Some(candidate) = search.next().await {
-        if !substituters.verdict(&candidate).is_trusted() {
+        if let Verdict::Untrusted(objection) = substituters.verdict(&candidate) {
+            origin.pass_over(candidate.substituter(), Reason::Untrusted(objection.to_string()));
             core.events.warn(format!(
                 "substituter '{}' does not have a valid signature for path '{}'",
                 candidate.substituter(),
@@ -86,16 +116,19 @@ async fn substitute(core: &Core, path: &StorePath, existing: Existing) -> Result
         if let Some(kind) = want_references(core, path, &candidate).await? {
             let message =
                 format!("some references of path '{}' could not be realised", core.store_dir().display(path));
-            return Ok(Outcome::failure(kind, Failure::misc(message).into_result()));
+            origin.pass_over(candidate.substituter(), Reason::Incomplete);
+            return Ok(Some(Outcome::failure(kind, Failure::misc(message).into_result())));
         }
         match fetch(core, substituters, &candidate, existing, counted).await {
             Ok(()) => {
                 expected.into_iter().for_each(|counted| counted.end(true));
                 let result = BuildResult::new(BuildStatus::Substituted);
-                return Ok(Outcome::success(result, Default::default()));
+                origin.substituter = Some(candidate.substituter().to_owned());
+                return Ok(Some(Outcome::success(result, Default::default())));
             }
             Err(error) => {
-                core.events.warn(error.to_string());
+                origin.pass_over(candidate.substituter(), Reason::Broken(error.to_string()));
+                core.audience.warn_of(&error.matter(), &error.to_string());
                 // What has gone since it was asked for was never offered.
                 if !error.is_gone() {
                     failed = Some(error);
@@ -105,21 +138,15 @@ async fn substitute(core: &Core, path: &StorePath, existing: Existing) -> Result
     }
     if let Some(error) = failed {
         expected.into_iter().for_each(|counted| counted.end(false));
-        return Ok(Outcome::failure(
+        return Ok(Some(Outcome::failure(
             OutcomeKind::Failed,
             Failure::new(BuildStatus::TransientFailure, error.to_string()).into_result(),
-        ));
+        )));
     }
     if expected.is_none() {
         core.figures.substituter_misses.increment();
     }
-    // A substituter that does not answer breaks nothing; but who wants to know why there is no path is told.
-    let mut failure = missing();
-    for trouble in search.troubles() {
-        core.events.warn(trouble.to_string());
-        failure = Failure::new(failure.status, format!("{}\n{trouble}", failure.message.to_str_lossy()));
-    }
-    Ok(nobody(failure))
+    Ok(None)
 }
 
 /// Makes valid what a path refers to (G4). How that ended, if not well.

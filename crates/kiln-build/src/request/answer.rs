@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use kiln_events::BuildResult;
 use kiln_store_path::{DerivedPath, OutputName, StorePath};
 
+use crate::goal::Origin;
+
 /// What is done about things that are valid already. The default is nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -51,6 +53,8 @@ pub struct TargetResult {
     pub was_cancelled: bool,
     /// Paths of the wanted outputs, if it succeeded. Empty for a target that is not a derivation.
     pub outputs: BTreeMap<OutputName, StorePath>,
+    /// What substituters were asked for of this target itself, and what came of it. Empty if it was there already.
+    pub origins: BTreeMap<StorePath, Origin>,
 }
 
 /// A derivation, or a path, that could not be made valid.

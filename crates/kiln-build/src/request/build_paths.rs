@@ -126,7 +126,8 @@ fn answer(core: &Core, request: BuildRequest, outcomes: &BTreeMap<usize, SharedO
                     (BuildResult::failure(BuildStatus::MiscFailure, message), BTreeMap::new())
                 }
             };
-            TargetResult { target, result, was_cancelled, outputs }
+            let origins = outcomes.get(&index).map(|outcome| outcome.origins.clone()).unwrap_or_default();
+            TargetResult { target, result, was_cancelled, outputs, origins }
         })
         .collect();
     let failed = results.iter().filter(|result| !result.result.is_success());
@@ -181,6 +182,7 @@ fn refused(request: &BuildRequest, failure: &Failure) -> BuildAnswer {
         result: failure.clone().into_result(),
         was_cancelled: false,
         outputs: BTreeMap::new(),
+        origins: BTreeMap::new(),
     };
     BuildAnswer {
         results: request.targets.iter().map(result).collect(),

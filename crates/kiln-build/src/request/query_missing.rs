@@ -44,6 +44,9 @@ impl Engine {
     pub async fn query_missing(&self, targets: &[DerivedPath]) -> Result<Missing, EngineError> {
         let core = self.core();
         let offered = offered(&core, targets).await?;
+        for trouble in &offered.troubles {
+            self.warn_of(&trouble.matter(), &trouble.to_string());
+        }
         let (store, targets) = (self.store.clone(), targets.to_vec());
         let substituted = offered.paths.clone();
         let mut missing = waiting(move || survey(&store, &targets, &substituted)).await?;
@@ -68,6 +71,7 @@ struct Offered {
     paths: BTreeSet<StorePath>,
     download_size: u64,
     nar_size: u64,
+    troubles: Vec<Arc<kiln_substitute::Error>>,
 }
 
 /// Asks the substituters for what the targets lack, from the top: of what they have, the inputs are not asked for.
@@ -99,10 +103,8 @@ async fn offered(core: &Core, targets: &[DerivedPath]) -> Result<Offered, Engine
         open.extend(built);
     }
     let found = substituters.missing(wanted, &core.store).await.map_err(Failure::misc)?;
-    for trouble in found.troubles {
-        core.events.warn(trouble.to_string());
-    }
-    Ok(Offered { paths: found.will_substitute, download_size: found.download_size, nar_size: found.nar_size })
+    let kiln_substitute::Missing { will_substitute: paths, download_size, nar_size, troubles, .. } = found;
+    Ok(Offered { paths, download_size, nar_size, troubles })
 }
 
 /// What a derivation needs: paths that may be fetched, and derivations to look at next.

@@ -1,6 +1,6 @@
 //! Caches in buckets of S3, at a server that checks every signature.
 
-use kiln_testing::{BucketServer, Ran};
+use kiln_testing::{BucketServer, Ran, Uploads};
 
 use crate::world::World;
 
@@ -78,4 +78,48 @@ fn who_has_no_key_reads_and_writes_nothing() {
     assert!(found.lines()[0].starts_with("Store URL: s3://closed?endpoint="), "{}", found.stdout);
     let nobody = format!("{closed}&profile=nobody");
     assert!(refused(&file, &["store", "ping", &nobody]).contains("credentials of profile 'nobody'"));
+}
+
+/// Adds a path to the store that makes three parts.
+fn large(world: &World) -> String {
+    let lines: String = (0..1_500_000).map(|number| format!("{number:07}\n")).collect();
+    let file = world.store.write("large", lines);
+    world.store.nix_lines("nix-store", ["--add".as_ref(), file.as_os_str()]).remove(0)
+}
+
+const PARTS: &str = "compression=none&multipart-threshold=6000000&multipart-chunk-size=5242880";
+
+#[test]
+fn large_files_are_sent_in_parts() {
+    let (Some(world), Some(server)) = (World::new(), BucketServer::find()) else { return };
+    let path = large(&world);
+    let to = format!("{}&{PARTS}&secret-key={}", server.url("open"), world.secret_key.display());
+    let written = kiln(&world, &keys(), &["copy", "--to", &to, &path, &world.top]);
+    assert_eq!(written.code, Some(0), "{}", written.stderr);
+    assert_eq!(server.uploads(), Uploads { begun: 1, parts: 3, kept: 0 }, "of one file alone");
+    let nix = ["copy", "--from", &server.http_url("open"), "--to", &world.other_store("nix"), &path];
+    world.nix(&[&nix[..], &["--option", "trusted-public-keys", &world.public_key]].concat());
+    world.same(path.as_ref(), &world.in_other_store("nix", &path));
+
+    let whole = format!("{}&{PARTS}&multipart-upload=false", server.url("closed"));
+    let written = kiln(&world, &keys(), &["copy", "--to", &whole, &path]);
+    assert_eq!(written.code, Some(0), "{}", written.stderr);
+    assert_eq!(server.uploads().begun, 1);
+    let small = format!("{}&multipart-chunk-size=1000", server.url("closed"));
+    let refused = kiln(&world, &keys(), &["copy", "--to", &small, &path]);
+    assert!(refused.failed(1).contains("5242880 bytes or more, not '1000'"), "{}", refused.stderr);
+}
+
+#[test]
+fn of_an_upload_that_fails_no_part_is_kept() {
+    let (Some(world), Some(server)) = (World::new(), BucketServer::find()) else { return };
+    let path = large(&world);
+    let to = format!("{}&{PARTS}", server.url("full"));
+    let ran = kiln(&world, &keys(), &["copy", "--to", &to, &path]);
+    let stderr = ran.failed(1);
+    assert!(stderr.contains("HTTP error 403") && !stderr.contains("X-Amz"), "{stderr}");
+    let Uploads { begun, parts, kept } = server.uploads();
+    assert!(begun == 1 && parts >= 2 && kept == 0, "{begun} {parts} {kept}");
+    let there = kiln(&world, &keys(), &["copy", "--from", &to, "--to", &world.other_store("kiln"), &path]);
+    assert!(there.failed(1).contains("is not valid in"), "{}", there.stderr);
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use kiln_build::{BuildAnswer, TargetResult};
+use kiln_build::{BuildAnswer, Origin, PassedOver, TargetResult};
 use kiln_store_path::{DerivedPath, StoreDir};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The paths of all outputs, one per line.
 pub(super) fn paths(answer: &BuildAnswer, store_dir: &StoreDir) -> String {
@@ -65,5 +65,16 @@ fn entry(target: &TargetResult, store_dir: &StoreDir) -> Map<String, Value> {
     if let Some(isolation) = &result.isolation {
         put("isolation", isolation.as_str().into());
     }
+    if !target.origins.is_empty() {
+        let origins = target.origins.iter().map(|(path, of)| (store_dir.print(path), origin(of)));
+        put("origins", Value::Object(origins.collect()));
+    }
     entry
+}
+
+fn origin(origin: &Origin) -> Value {
+    let passed_over = origin.passed_over.iter().map(|PassedOver { substituter, reason }| {
+        json!({ "substituter": substituter, "reason": reason.name(), "message": reason.to_string() })
+    });
+    json!({ "substituter": origin.substituter, "passedOver": passed_over.collect::<Vec<Value>>() })
 }
