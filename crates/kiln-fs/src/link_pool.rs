@@ -17,7 +17,7 @@ use crate::component::Component;
 use crate::directory::{Directory, OPEN_DIRECTORY, scratch_name};
 use crate::dump::FileHash;
 use crate::error::{During as _, Error, Result};
-use crate::status::{Identity, Kind, Status};
+use crate::status::{Kind, Status};
 use crate::walk::Place;
 use kiln_hash::Sha256;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -99,14 +99,19 @@ impl LinkPool {
     /// # Errors
     /// If the system refuses something; the tree is whole all the same.
     pub fn link_tree(&self, name: &Component, files: &[FileHash]) -> Result<Linked> {
-        let mut linked = Linked::default();
+        let (mut linked, pooled) = (Linked::default(), PooledFiles::default());
         for file in files {
-            self.link_file(name, file, &mut linked)?;
+            self.link_file(name, file, (&mut linked, &pooled))?;
         }
         Ok(linked)
     }
 
-    fn link_file(&self, name: &Component, file: &FileHash, linked: &mut Linked) -> Result<()> {
+    fn link_file(
+        &self,
+        name: &Component,
+        file: &FileHash,
+        (linked, pooled): (&mut Linked, &PooledFiles),
+    ) -> Result<()> {
         let path = || self.store.path_of(name).join(&file.path);
         let in_tree = file.path != Path::new("");
         let opened;
@@ -128,35 +133,34 @@ impl LinkPool {
             Kind::Directory | Kind::Other(_) => return Err(Error::Changed(path())),
         }
         let place = Linkable { parent, name: file_name.as_c_str(), in_tree, status };
-        self.link(&place, &file.hash, linked, &path).map(drop)
+        self.link(&place, &file.hash, (linked, pooled), &path)
     }
 
-    /// Makes a file a link to the entry of its hash. What others remove meanwhile is made again. Returns which file
-    /// the entry is, if there is one now.
+    /// Makes a file, whose hash was just taken, a link to the entry of its hash. What others remove meanwhile is made again.
     fn link(
         &self,
         file: &Linkable<'_>,
         hash: &Sha256,
-        linked: &mut Linked,
+        (linked, pooled): (&mut Linked, &PooledFiles),
         path: &dyn Fn() -> PathBuf,
-    ) -> Result<Option<Identity>> {
+    ) -> Result<()> {
         let entry = Component::new(hash.nix32())?;
         for _ in 0..ATTEMPTS {
-            let Some(existing) = self.entry(file, &entry, path)? else { return Ok(None) };
-            if existing.identity == file.status.identity {
-                return Ok(Some(existing.identity));
-            }
-            match self.replace(file, &entry).during("replace by a hard link", path)? {
-                Replaced::Yes => {
-                    linked.files += 1;
-                    linked.bytes += file.status.size;
-                    return Ok(Some(existing.identity));
+            let Some(existing) = self.entry(file, &entry, pooled, path)? else { return Ok(()) };
+            if existing.identity != file.status.identity {
+                match self.replace(file, &entry).during("replace by a hard link", path)? {
+                    Replaced::Yes => {
+                        linked.files += 1;
+                        linked.bytes += file.status.size;
+                    }
+                    Replaced::TooManyLinks => return Ok(()),
+                    Replaced::Vanished => continue,
                 }
-                Replaced::TooManyLinks => return Ok(None),
-                Replaced::Vanished => {}
             }
+            pooled.insert_read(existing.identity);
+            return Ok(());
         }
-        Ok(None)
+        Ok(())
     }
 
     /// The pool's entry; nothing if the file could not be made one because the pool's directory is full.
@@ -164,13 +168,14 @@ impl LinkPool {
         &self,
         file: &Linkable<'_>,
         entry: &Component,
+        pooled: &PooledFiles,
         path: &dyn Fn() -> PathBuf,
     ) -> Result<Option<Status>> {
         loop {
             match Status::at(self.links.as_fd(), entry.as_c_str()) {
                 Ok(existing)
                     if existing.identity == file.status.identity
-                        || self.is_good(&existing, entry, file)? =>
+                        || self.is_good(&existing, entry, file, pooled)? =>
                 {
                     return Ok(Some(existing));
                 }
@@ -196,17 +201,26 @@ impl LinkPool {
     }
 
     /// Whether an entry is the same as a file that has its hash. What was written to one of the paths that share it, or went
-    /// bad on the disk, must not get into others.
-    fn is_good(&self, existing: &Status, entry: &Component, file: &Linkable<'_>) -> Result<bool> {
+    /// bad on the disk, must not get into others. Who writes to it changes its time, so that one that was read a while ago
+    /// is as good as then.
+    fn is_good(
+        &self,
+        existing: &Status,
+        entry: &Component,
+        file: &Linkable<'_>,
+        pooled: &PooledFiles,
+    ) -> Result<bool> {
         let is_alike = |a: &Status, b: &Status| {
             (a.kind, a.size, a.permissions & 0o777) == (b.kind, b.size, b.permissions & 0o777)
         };
+        let was_read = existing.modified == file.status.modified && pooled.was_read(existing.identity);
         Ok(is_alike(existing, &file.status)
-            && same_contents(
-                &Place::new(self.links.as_fd(), entry.as_c_str(), b".links"),
-                &Place::new(file.parent, file.name, b""),
-                existing.kind,
-            )?)
+            && (was_read
+                || same_contents(
+                    &Place::new(self.links.as_fd(), entry.as_c_str(), b".links"),
+                    &Place::new(file.parent, file.name, b""),
+                    existing.kind,
+                )?))
     }
 
     /// Puts a link to the entry in place of the file.
@@ -226,18 +240,18 @@ impl LinkPool {
             Err(Errno::NOENT) => return Ok(Replaced::Vanished),
             Err(error) => return Err(error.into()),
         }
-        let before = Status::of(file.parent)?;
-        let mut result = Ok(());
-        if file.in_tree {
-            result = rustix::fs::fchmod(file.parent, Mode::from_raw_mode(before.permissions | 0o200));
+        let mut result = rustix::fs::renameat(&self.store, to, file.parent, file.name);
+        if result == Err(Errno::ACCESS) && file.in_tree {
+            let before = Status::of(file.parent)?.permissions;
+            let chmod = |mode| rustix::fs::fchmod(file.parent, Mode::from_raw_mode(mode));
+            result = chmod(before | 0o200)
+                .and_then(|()| rustix::fs::renameat(&self.store, to, file.parent, file.name))
+                .and(chmod(before));
         }
-        result = result.and_then(|()| rustix::fs::renameat(&self.store, to, file.parent, file.name));
         // If somebody else has just linked the file, the system takes the renaming for done and leaves both names.
         let _ = rustix::fs::unlinkat(&self.store, to, AtFlags::empty());
         if file.in_tree {
-            let restored = rustix::fs::fchmod(file.parent, Mode::from_raw_mode(before.permissions))
-                .and(rustix::fs::futimens(file.parent, &canonical_times()));
-            result = result.and(restored);
+            result = result.and(rustix::fs::futimens(file.parent, &canonical_times()));
         }
         match result {
             Ok(()) => Ok(Replaced::Yes),

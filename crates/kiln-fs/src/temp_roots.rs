@@ -149,19 +149,25 @@ impl TempRoots {
     /// # Errors
     /// If the file can't be written.
     pub fn remove<P: AsRef<[u8]>>(&mut self, paths: &[P]) -> Result<()> {
-        for path in paths {
-            let path = path.as_ref();
-            let Some(place) = self.places.remove(path) else { continue };
+        let mut dropped = Vec::new();
+        for path in paths.iter().map(AsRef::as_ref) {
+            dropped.extend(self.places.remove(path).map(|place| (path, place)));
+        }
+        if self.places.is_empty() {
+            if self.length > 0 {
+                // Nobody misses anything now, whenever they look.
+                rustix::fs::ftruncate(&self.file, 0)
+                    .during("write to", || self.directory.path_of(&self.name))?;
+                self.length = 0;
+                self.free.clear();
+            }
+            return Ok(());
+        }
+        for (path, place) in dropped {
             let digest = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
             let zeros = NO_DIGEST.get(..path.len().saturating_sub(digest)).unwrap_or(&NO_DIGEST);
             self.write_at(zeros, place + digest as u64)?;
             self.free.entry(path.len()).or_default().push(place);
-        }
-        if self.places.is_empty() && self.length > 0 {
-            // Nobody misses anything now, whenever they look.
-            rustix::fs::ftruncate(&self.file, 0).during("write to", || self.directory.path_of(&self.name))?;
-            self.length = 0;
-            self.free.clear();
         }
         Ok(())
     }

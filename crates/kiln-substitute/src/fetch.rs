@@ -2,8 +2,8 @@
 //! takes it.
 //!
 //! The network is the event loop's; decompressing, hashing and writing are those of threads that may block. A large file
-//! is decompressed on a thread of its own, so that this and the work of the store go side by side; for a small one,
-//! another thread costs more than it brings.
+//! is decompressed on a thread of its own, so that this and the work of the store go side by side; for a small one, or one
+//! that is not compressed, another thread costs more than it brings.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -126,8 +126,12 @@ where
         }
         None => counted(reader, &progress),
     };
-    let is_large = offer.info.nar_size > SMALL && offer.file.is_some();
-    let (reader, reading) = if is_large { on_own_thread(reader) } else { (reader, ready(()).boxed()) };
+    let is_compressed = offer.file.as_ref().is_some_and(|file| file.compression != Compression::None);
+    let (reader, reading) = if is_compressed && offer.info.nar_size > SMALL {
+        on_own_thread(reader)
+    } else {
+        (reader, ready(()).boxed())
+    };
     let file_url = candidate.source.substituter.file_url(offer);
     let driven = drive(take(reader), feeding, reading);
     let (taken, fed) = tell_progress(&activity, offer, file_url, &progress, driven).await;

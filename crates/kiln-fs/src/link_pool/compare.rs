@@ -1,13 +1,11 @@
 //! Whether two files have the same contents, byte by byte.
 
+use super::optimise::buffer_for;
 use crate::error::{During as _, Result};
 use crate::status::Kind;
 use crate::walk::Place;
 use rustix::io::Errno;
 use std::os::fd::{AsFd as _, OwnedFd};
-
-/// Bytes that are read at once.
-const BUFFER: usize = 128 << 10;
 
 /// Compares two files, or two links, of the same kind and length. One that has gone is no match.
 pub(super) fn same_contents(a: &Place<'_>, b: &Place<'_>, kind: Kind) -> Result<bool> {
@@ -29,15 +27,18 @@ fn target(place: &Place<'_>) -> Result<Vec<u8>> {
 }
 
 fn same_files(a: &Place<'_>, b: &Place<'_>) -> Result<bool> {
-    let ((file_a, _), (file_b, _)) = (a.open_file()?, b.open_file()?);
-    let (mut buffer_a, mut buffer_b) = (Vec::with_capacity(BUFFER), Vec::with_capacity(BUFFER));
+    let ((file_a, status_a), (file_b, status_b)) = (a.open_file()?, b.open_file()?);
+    let (mut buffer_a, mut buffer_b) = (buffer_for(&status_a), buffer_for(&status_a));
+    if status_a.size != status_b.size {
+        return Ok(false);
+    }
     loop {
         fill(&file_a, &mut buffer_a).during("read", || a.path())?;
         fill(&file_b, &mut buffer_b).during("read", || b.path())?;
         if buffer_a != buffer_b {
             return Ok(false);
         }
-        if buffer_a.is_empty() {
+        if buffer_a.len() < buffer_a.capacity() {
             return Ok(true);
         }
     }
@@ -46,7 +47,7 @@ fn same_files(a: &Place<'_>, b: &Place<'_>) -> Result<bool> {
 /// Reads as much as there is room for, or all there is.
 fn fill(file: &OwnedFd, buffer: &mut Vec<u8>) -> Result<(), Errno> {
     buffer.clear();
-    while buffer.len() < BUFFER {
+    while buffer.len() < buffer.capacity() {
         match rustix::io::read(file.as_fd(), rustix::buffer::spare_capacity(buffer)) {
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}

@@ -7,25 +7,46 @@ use crate::error::{During as _, Error, Result};
 use crate::status::{Identity, Kind, Status};
 use crate::walk::{Place, Visitor, walk};
 use kiln_hash::Sha256;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that are read at once.
 const BUFFER: usize = 128 << 10;
 
 /// The files that are in a pool, so that those linked to it need not be read. May be used by several threads.
 #[derive(Debug, Default)]
-pub struct PooledFiles(Mutex<HashSet<Identity>>);
+pub struct PooledFiles(Mutex<HashMap<Identity, Trust>>);
+
+/// What is known of an entry's contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Somebody has put it there.
+    Found,
+    /// They were read a while ago, and were what its name says.
+    Read,
+}
 
 impl PooledFiles {
     pub(super) fn insert(&self, file: Identity) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
+        self.lock().entry(file).or_insert(Trust::Found);
+    }
+
+    pub(super) fn insert_read(&self, file: Identity) {
+        self.lock().insert(file, Trust::Read);
+    }
+
+    pub(super) fn was_read(&self, file: Identity) -> bool {
+        self.lock().get(&file) == Some(&Trust::Read)
     }
 
     fn contains(&self, file: Identity) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&file)
+        self.lock().contains_key(&file)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, Trust>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,11 +74,7 @@ struct Optimise<'a> {
 impl Optimise<'_> {
     fn link(&mut self, place: &Place<'_>, status: Status, hash: &Sha256) -> Result<()> {
         let file = Linkable { parent: place.directory, name: place.name, in_tree: self.depth > 0, status };
-        let entry = self.pool.link(&file, hash, &mut self.linked, &|| place.path())?;
-        if let Some(entry) = entry {
-            self.pooled.insert(entry);
-        }
-        Ok(())
+        self.pool.link(&file, hash, (&mut self.linked, self.pooled), &|| place.path())
     }
 }
 
@@ -102,7 +119,7 @@ impl Visitor for Optimise<'_> {
 pub(super) fn hash_file(place: &Place<'_>) -> Result<(Sha256, Status)> {
     let (file, status) = place.open_file()?;
     let mut hasher = FileHasher::new(status.permissions & 0o100 != 0, status.size);
-    let mut buffer = Vec::with_capacity(BUFFER);
+    let mut buffer = buffer_for(&status);
     let mut left = status.size;
     loop {
         buffer.clear();
@@ -118,6 +135,12 @@ pub(super) fn hash_file(place: &Place<'_>) -> Result<(Sha256, Status)> {
         return Err(Error::Changed(place.path()));
     }
     Ok((hasher.finish(), status))
+}
+
+/// Memory for what is read of a file at once. Much of it would be had from the system, and given back, for each file.
+pub(super) fn buffer_for(status: &Status) -> Vec<u8> {
+    // One byte more than there is shows the end.
+    Vec::with_capacity(usize::try_from(status.size).unwrap_or(BUFFER).saturating_add(1).min(BUFFER))
 }
 
 /// The hash by which the pool knows a symbolic link.
