@@ -57,6 +57,11 @@ def slow_chain(count):
     return "let " + " ".join(bindings) + f" in d{count - 1}"
 
 
+def began(text):
+    """When the builds of a `slow_chain` began, as they said in `text`."""
+    return [float(moment) for moment in re.findall(r"small-began ([0-9.]+)", text)]
+
+
 def files(count=50_000):
     script = (
         "/bin/busybox mkdir $out && cd $out && /bin/busybox awk 'BEGIN { x = sprintf(\\\"%190s\\\", \\\"x\\\"); "
