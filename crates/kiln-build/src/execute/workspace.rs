@@ -42,8 +42,6 @@ struct Held {
     earlier: Vec<Component>,
     /// All that was wanted of the build was done.
     has_succeeded: bool,
-    /// Derivations that can be built now.
-    ready: Vec<StorePath>,
     /// Nothing of this build may be kept: a builtin may have had credentials.
     is_private: bool,
     /// Says when a registration that has begun is over.
@@ -52,7 +50,8 @@ struct Held {
     spares: Option<JoinHandle<()>>,
     locks: PathLocks,
     user: Option<BuildUser>,
-    slot: Slot,
+    /// Until others may have it.
+    slot: Option<Slot>,
 }
 
 /// The directories of a build: the one beside the store, if it is sandboxed, and the builder's own.
@@ -78,13 +77,12 @@ impl Workspace {
             outputs: Vec::new(),
             earlier: Vec::new(),
             has_succeeded: false,
-            ready: Vec::new(),
             is_private: false,
             registration: None,
             spares: None,
             locks,
             user,
-            slot,
+            slot: Some(slot),
         };
         Self { core: Arc::clone(core), held: Some(held) }
     }
@@ -223,10 +221,11 @@ impl Workspace {
         }
     }
 
-    /// Gives everything back; the slot to those that are ready now, if they are more urgent than others that wait.
+    /// Gives everything back after a build that has succeeded, of which nothing runs any more. The slot first, and to those that
+    /// are ready now if they are more urgent than others that wait.
     pub(crate) fn hand_over(mut self, ready: Vec<StorePath>) {
-        if let Some(held) = &mut self.held {
-            held.ready = ready;
+        if let Some(slot) = self.held.as_mut().and_then(|held| held.slot.take()) {
+            slot.hand_over(ready);
         }
     }
 
@@ -269,7 +268,6 @@ impl Held {
             outputs,
             earlier,
             has_succeeded,
-            ready,
             is_private,
             registration,
             spares,
@@ -287,7 +285,7 @@ impl Held {
         }
         fail_point(FailPoint::ProcessesGone);
         // The next build may begin while this one's directories are deleted.
-        slot.hand_over(ready);
+        drop(slot);
         core.profiles.a_build_has_ended();
         let outputs = not_valid(core, outputs).await;
         let (trash, store) = (Arc::clone(&core.trash), core.store.clone());
