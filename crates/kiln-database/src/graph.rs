@@ -3,7 +3,7 @@
 //! Paths become small integers and edges two compressed arrays, so that a million paths with ten references each take
 //! some 200 MB at most, and following an edge costs a memory access instead of a query.
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 
 use kiln_store_path::StorePath;
 
@@ -269,22 +269,24 @@ impl Graph {
         closure
     }
 
-    /// The nodes of a set so that each comes after all of the set that it refers to.
-    pub fn references_first(&self, set: &NodeSet) -> Vec<Node> {
+    /// The nodes of a set so that each comes before all of the set that it refers to; of others, the one that was registered
+    /// last goes first: what is done to neighbours in the database is done to fewer of its pages.
+    pub fn referrers_first(&self, set: &NodeSet) -> Vec<Node> {
         let mut waiting_for: HashMap<Node, usize> = HashMap::with_capacity(set.len());
         for node in set.iter() {
-            let others = self.references(node).iter().filter(|to| **to != node && set.contains(**to));
+            let others = self.referrers(node).iter().filter(|from| **from != node && set.contains(**from));
             waiting_for.insert(node, others.count());
         }
-        let mut order: Vec<Node> = set.iter().filter(|node| waiting_for.get(node) == Some(&0)).collect();
-        let mut position = 0;
-        while let Some(&node) = order.get(position) {
-            position += 1;
-            for referrer in self.referrers(node).iter().filter(|referrer| **referrer != node) {
-                if let Some(count) = waiting_for.get_mut(referrer) {
+        let mut ready: BinaryHeap<Node> =
+            set.iter().filter(|node| waiting_for.get(node) == Some(&0)).collect();
+        let mut order = Vec::with_capacity(set.len());
+        while let Some(node) = ready.pop() {
+            order.push(node);
+            for reference in self.references(node).iter().filter(|reference| **reference != node) {
+                if let Some(count) = waiting_for.get_mut(reference) {
                     *count -= 1;
                     if *count == 0 {
-                        order.push(*referrer);
+                        ready.push(*reference);
                     }
                 }
             }

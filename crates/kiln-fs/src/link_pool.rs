@@ -248,8 +248,11 @@ impl LinkPool {
                 .and_then(|()| rustix::fs::renameat(&self.store, to, file.parent, file.name))
                 .and(chmod(before));
         }
-        // If somebody else has just linked the file, the system takes the renaming for done and leaves both names.
-        let _ = rustix::fs::unlinkat(&self.store, to, AtFlags::empty());
+        // If somebody else has just linked the file, the system takes the renaming for done and leaves both names. To look first
+        // does not keep others out of the directory.
+        if Status::at(self.store.as_fd(), to).is_ok() {
+            let _ = rustix::fs::unlinkat(&self.store, to, AtFlags::empty());
+        }
         if file.in_tree {
             result = result.and(rustix::fs::futimens(file.parent, &canonical_times()));
         }

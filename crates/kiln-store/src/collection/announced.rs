@@ -34,6 +34,11 @@ pub(super) struct Announcements<'a> {
 }
 
 impl Announcements<'_> {
+    /// Whether anybody is using the store, as far as is known.
+    pub(super) fn are_there(&self) -> bool {
+        !self.digests.is_empty()
+    }
+
     /// Whether a path, or what belongs to it, is spared.
     pub(super) fn spare(&self, path: &StorePath) -> bool {
         self.digests.contains(path.digest())
@@ -128,6 +133,7 @@ mod tests {
         let other = StorePath::from_base_name("g2xrwb4h5qd18ndrzrgyp3lsmjbw4dks-b").unwrap();
         let (chosen, claim) = announced.claim(
             |announcements| {
+                assert!(announcements.are_there());
                 assert_eq!(announcements.new, [path("a")]);
                 let all = [path("a"), path("a.lock"), other.clone()];
                 all.into_iter().filter(|path| !announcements.spare(path)).collect()

@@ -27,7 +27,8 @@ const LARGEST_BATCH: usize = 512;
 /// Fewest and most paths that one transaction makes invalid. The fewer, the more often the same pages are written.
 const TRANSACTIONS: RangeInclusive<usize> = 64..=LARGEST_BATCH;
 
-/// How long a transaction may take, since builds that end meanwhile wait for it with their own.
+/// How long a transaction may take while others use the store, since builds that end meanwhile wait for it with their own. Where
+/// nobody has announced anything, a batch is one transaction: whoever comes meanwhile waits for that one alone.
 const HOLD_UP: Duration = Duration::from_millis(4);
 
 /// How garbage is collected.
@@ -173,8 +174,7 @@ impl<'a> Collector<'a> {
         for node in self.graph.nodes().filter(|node| !self.alive.contains(*node)) {
             dead.insert(node);
         }
-        let mut order = self.graph.references_first(&dead);
-        order.reverse();
+        let order = self.graph.referrers_first(&dead);
         let leftovers = match scope {
             Scope::Everything => leftovers(self.store.directory(), &self.graph)?,
             Scope::Paths { listed, .. } => listed
@@ -241,8 +241,10 @@ impl<'a> Collector<'a> {
     /// Makes those of a batch invalid that are dead still. Referrers of its paths are in it or have been deleted.
     fn invalidate_batch(&mut self, batch: &[Node]) -> Result<(Vec<StorePath>, Claim<'a>)> {
         let (graph, alive, retention) = (&self.graph, &mut self.alive, self.options.retention);
+        let mut is_alone = false;
         let (paths, claim) = self.announced.claim(
             |announcements| {
+                is_alone = !announcements.are_there();
                 let announced = announcements.new.iter().filter_map(|path| graph.node(path));
                 retention.mark(graph, announced, alive);
                 let paths = || batch.iter().filter_map(|node| Some((*node, graph.path(*node)?)));
@@ -256,7 +258,8 @@ impl<'a> Collector<'a> {
         let mut invalid = Vec::with_capacity(paths.len());
         let mut rest = paths.as_slice();
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(self.largest_transaction));
+            let size = if is_alone { rest.len() } else { rest.len().min(self.largest_transaction) };
+            let (now, later) = rest.split_at(size);
             rest = later;
             self.invalidate(now, &mut invalid)?;
         }
