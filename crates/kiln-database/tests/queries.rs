@@ -249,7 +249,9 @@ fn referrers_come_first_in_whatever_order_they_were_registered() {
     let graph = database.load_graph().unwrap();
     let order = |set: &[usize]| -> Vec<usize> {
         let mut nodes = graph.empty_set();
-        set.iter().for_each(|number| drop(nodes.insert(graph.node(&numbered(*number)).unwrap())));
+        for number in set {
+            nodes.insert(graph.node(&numbered(*number)).unwrap());
+        }
         let order = graph.referrers_first(&nodes);
         let number = |node: &_| (1..6).find(|number| graph.path(*node) == Some(&numbered(*number)));
         order.iter().filter_map(number).collect()
