@@ -250,6 +250,17 @@ async fn temporary_roots_are_kept_with_all_that_begins_like_them() {
     let process = Holder::Temporary(std::process::id().to_string());
     assert_eq!(roots.len(), 1);
     assert_eq!((&roots[0].path, &roots[0].holder), (&path(1), &process));
+    // Nor can it be deleted by name, valid or not, whatever else it is asked with.
+    add(store, &path(5), &[], None).await;
+    for kept in [path(1), path(3), store_path(&format!("{}.chroot", path(3).base_name()))] {
+        for ignore_liveness in [false, true] {
+            let paths = vec![kept.clone(), path(5)];
+            let error = store.delete_paths(paths, ignore_liveness, Retention::default(), EventSender::null());
+            let error = error.await.unwrap_err().to_string();
+            assert!(error.contains("still alive") && error.contains(&process.to_string()), "{error}");
+        }
+    }
+    assert_eq!(scratch.entries().len(), 6, "{:?}", scratch.entries());
 }
 
 /// Whoever adds temporary roots while a collection runs neither waits for its end nor loses a path. Here as many as are

@@ -66,6 +66,11 @@ impl Announced {
         }
     }
 
+    /// Whether somebody has announced a path, or what it belongs to.
+    pub(super) fn is_announced(&self, path: &StorePath) -> bool {
+        self.lock().digests.contains(path.digest())
+    }
+
     /// Whether a path is being deleted at the moment.
     pub(super) fn is_being_deleted(&self, path: &StorePath) -> bool {
         self.lock().deleting.values().any(|digests| digests.contains(path.digest()))
@@ -141,6 +146,7 @@ mod tests {
             |path| Some(path.clone()),
         );
         assert_eq!(chosen, std::slice::from_ref(&other));
+        assert!(announced.is_announced(&path("a.lock")) && !announced.is_announced(&other));
         assert!(announced.is_being_deleted(&other) && !announced.is_being_deleted(&path("a")));
         let (_, next) = announced.claim(|_| vec![other.clone()], |path| Some(path.clone()));
         drop(claim);

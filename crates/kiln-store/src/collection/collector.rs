@@ -16,7 +16,7 @@ use super::announced::{Announced, Claim};
 use super::at_work::AtWork;
 use super::entries::{Leftover, leftovers};
 use super::liveness::Retention;
-use super::scope::{Scope, find_alive, refuse_alive};
+use super::scope::{Scope, find_alive, refuse_alive, refuse_announced};
 use crate::cancel::{Cancel, cancellable};
 use crate::error::{Error, Result};
 use crate::local::{LocalStore, worker_threads};
@@ -123,6 +123,7 @@ fn collect(
     };
     collector.delete(scope)?;
     let Collector { mut collected, activity, .. } = collector;
+    let refused = refuse_announced(store, scope, &at_work.announced, &collected.paths);
     // Nobody need wait for the rest, but other collectors, who would take it for theirs.
     let _lock = at_work.end()?;
     disposal.settle(&mut |pending| {
@@ -138,7 +139,7 @@ fn collect(
         Err(error) => collected.failures.push(error.to_string()),
     }
     store.figures().collected(&collected);
-    Ok(collected)
+    refused.map(|()| collected)
 }
 
 /// How many paths to make invalid at once after so many have taken so long.

@@ -62,15 +62,20 @@ pub(super) fn refuse_alive(
     (graph, alive, roots): (&Graph, &NodeSet, &[Root]),
 ) -> Result<()> {
     let Scope::Paths { listed, .. } = scope else { return Ok(()) };
-    let is_alive = |path: &&StorePath| graph.node(path).is_some_and(|node| alive.contains(node));
-    let Some(path) = listed.iter().find(is_alive) else { return Ok(()) };
     let full = |path: &StorePath| store.print(path);
-    let reason = match reasons(graph, retention, roots, path).first() {
-        Some(reason) => {
+    // What belongs to a root without being valid, such as a scratch directory, is kept too.
+    let owner = |path: &StorePath| roots.iter().find(|root| root.path.digest() == path.digest());
+    let is_alive = |path: &&StorePath| {
+        graph.node(path).is_some_and(|node| alive.contains(node)) || owner(path).is_some()
+    };
+    let Some(path) = listed.iter().find(is_alive) else { return Ok(()) };
+    let reason = match (reasons(graph, retention, roots, path).first(), owner(path)) {
+        (Some(reason), _) => {
             let way: Vec<String> = reason.way.iter().map(full).collect();
             format!("it is kept by the root '{}' -> {}", reason.holder, way.join(" -> "))
         }
-        None => {
+        (None, Some(root)) => format!("it is kept by the root '{}' -> {}", root.holder, full(&root.path)),
+        (None, None) => {
             let keepers = graph.nodes().filter(|node| {
                 let is_other = graph.path(*node).is_some_and(|path| !listed.contains(path));
                 is_other && retention.kept_by(graph, *node).any(|kept| graph.path(kept) == Some(path))
@@ -81,4 +86,22 @@ pub(super) fn refuse_alive(
         }
     };
     Err(Error::StillAlive { path: full(path), reason })
+}
+
+/// Fails if a path that was to be deleted was spared since somebody has begun to use it after the roots were found.
+pub(super) fn refuse_announced(
+    store: &LocalStore,
+    scope: &Scope,
+    announced: &Announced,
+    deleted: &[StorePath],
+) -> Result<()> {
+    let Scope::Paths { listed, .. } = scope else { return Ok(()) };
+    let is_spared = |path: &&StorePath| announced.is_announced(path) && !deleted.contains(path);
+    match listed.iter().find(is_spared) {
+        None => Ok(()),
+        Some(path) => Err(Error::StillAlive {
+            path: store.print(path),
+            reason: "a process that is running has just begun to use it".to_owned(),
+        }),
+    }
 }
