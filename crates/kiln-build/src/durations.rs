@@ -91,6 +91,11 @@ impl Durations {
         let print =
             |((name, system), took): &(Key, Duration)| format!("{} {name} {system}\n", took.as_millis());
         let text: String = lines.iter().rev().map(print).collect();
+        let mut state = self.lock();
+        if state.known.len() > 2 * LINES {
+            state.known = lines.iter().cloned().collect();
+        }
+        drop(state);
         let scratch = self.file.with_extension(format!("tmp-{}", std::process::id()));
         // Whoever may not write here has no estimates.
         if fs::write(&scratch, text).and_then(|()| fs::rename(&scratch, &self.file)).is_err() {
@@ -195,6 +200,22 @@ mod tests {
         let text = fs::read_to_string(scratch.path().join("build-durations")).unwrap();
         assert_eq!(text, "3000 a x\n0 b x\n7000 c x\n8000 d x\n");
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn s3_not_more_is_remembered_than_the_file_may_have_twice() {
+        let scratch = tempfile::tempdir().unwrap();
+        let durations = Durations::in_directory(scratch.path());
+        for number in 0..3 * LINES {
+            durations.record(&derivation(&format!("n{number}"), "x"), Duration::from_secs(5));
+        }
+        durations.save();
+        assert_eq!(durations.lock().known.len(), LINES);
+        let last = format!("n{}", 3 * LINES - 1);
+        for name in [last.as_str(), "n0"] {
+            let expected = if name == "n0" { UNKNOWN } else { Duration::from_secs(5) };
+            assert_eq!(durations.estimate(&derivation(name, "x")), expected, "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How much waits for each job of a graph that is found out bit by bit, from what is wanted down to what it needs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ struct Node<K> {
     dependents: u64,
     needs: Arc<[K]>,
     /// Jobs that need nothing else any more.
-    last_for: Vec<K>,
+    last_for: HashSet<K>,
     /// How often it was added.
     added: u64,
 }
@@ -61,7 +61,7 @@ impl<K: Eq + Hash + Clone> CriticalPaths<K> {
         for need in needs {
             if let Some(node) = self.nodes.get_mut(need) {
                 node.dependents = node.dependents.saturating_sub(1);
-                node.last_for.retain(|other| other != job);
+                node.last_for.remove(job);
             }
             self.forget_if_unused(need);
         }
@@ -71,13 +71,13 @@ impl<K: Eq + Hash + Clone> CriticalPaths<K> {
     /// A job needs only this one any more.
     pub fn needs_only(&mut self, job: &K, need: &K) {
         if let Some(node) = self.nodes.get_mut(need) {
-            node.last_for.push(job.clone());
+            node.last_for.insert(job.clone());
         }
     }
 
-    /// The jobs that can begin when this one has ended.
+    /// The jobs that can begin when this one has ended, in any order.
     pub fn ready_after(&self, job: &K) -> Vec<K> {
-        self.nodes.get(job).map_or(Vec::new(), |node| node.last_for.clone())
+        self.nodes.get(job).map_or(Vec::new(), |node| node.last_for.iter().cloned().collect())
     }
 
     /// How much waits for a job.
@@ -94,7 +94,7 @@ impl<K: Eq + Hash + Clone> CriticalPaths<K> {
             after: Duration::ZERO,
             dependents: 0,
             needs: Arc::default(),
-            last_for: Vec::new(),
+            last_for: HashSet::new(),
             added: 0,
         })
     }
@@ -127,6 +127,8 @@ impl<K: Eq + Hash + Clone> CriticalPaths<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -176,7 +178,7 @@ mod tests {
         paths.needs_only(&1, &3);
         assert_eq!((paths.ready_after(&2), paths.ready_after(&3)), (vec![], vec![1]));
         paths.needs_only(&0, &3);
-        assert_eq!(paths.ready_after(&3), [1, 0]);
+        assert_eq!(BTreeSet::from_iter(paths.ready_after(&3)), BTreeSet::from([0, 1]));
         paths.remove(&1, &[3]);
         assert_eq!(paths.ready_after(&3), [0]);
         paths.remove(&0, &[2, 3]);
