@@ -1,12 +1,13 @@
 //! What requests and goals work with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use kiln_events::EventSender;
-use kiln_fs::Trash;
+use kiln_fs::{Directory, Trash};
 use kiln_narinfo::{PathInfo, Realisation};
 use kiln_sandbox::{BuildDirectories, BuildUsers, Cgroups, ChrootDirectories, Launcher, SandboxError};
 use kiln_schedule::Slots;
@@ -229,7 +230,7 @@ impl Shared {
             None => store.config().locations.build_dir.clone(),
         };
         let beside = store.directory().try_clone().map_err(Failure::from)?;
-        let trash = Arc::new(Trash::new(beside.try_clone().map_err(Failure::from)?));
+        let trash = Arc::new(trash(&store, beside.try_clone().map_err(Failure::from)?)?);
         Ok(Self {
             build_directories: Arc::new(BuildDirectories::new(build_dir)),
             chroot_directories: Arc::new(ChrootDirectories::new(beside, Arc::clone(&trash))),
@@ -331,4 +332,15 @@ fn build_users(store: &LocalStore, settings: &Settings) -> Result<Option<BuildUs
     } else {
         Some(BuildUsers::new(&settings.build_users_group, &state.join("userpool"))?)
     })
+}
+
+/// Trash in the store directory, which collectors leave alone.
+fn trash(store: &LocalStore, directory: Directory) -> Result<Trash, Failure> {
+    let root = StorePath::from_base_name(Trash::STORE_PATH).map_err(Failure::misc)?;
+    let store = store.clone();
+    Ok(Trash::spared_by(directory, move || {
+        let keeping = store.with_own_roots();
+        keeping.add_temp_roots_blocking(std::slice::from_ref(&root)).map_err(io::Error::other)?;
+        Ok(keeping)
+    }))
 }

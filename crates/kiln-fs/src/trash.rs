@@ -12,12 +12,14 @@ use crate::fail_point::{FailPoint, fail_point};
 use crate::rename::rename_new;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use std::any::Any;
 use std::num::NonZero;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, available_parallelism};
+use std::{fmt, io};
 
-/// Names that a directory of trash may have. They are no store paths; a collector, real Nix's too, deletes them.
-const PREFIX: &str = ".kiln-trash-";
+/// What the names of directories of trash begin with: [`Trash::STORE_PATH`].
+const PREFIX: &str = "0000000000000000000000000000k1ln-trash-";
 
 /// As many things are deleted faster on a thread of their own.
 const WORTH_A_THREAD: usize = 16;
@@ -27,13 +29,20 @@ const NAMES: u32 = 64;
 
 /// Things to be deleted later, by whoever calls [`Trash::empty`], at the latest when this is dropped.
 ///
-/// They are kept in `.kiln-trash-<n>` (mode 0700, and locked by `flock` while it is in use) in the directory that they come
-/// from. What a process that was killed has left in there is deleted by the next one that uses the directory.
-#[derive(Debug)]
+/// They are kept in `0000000000000000000000000000k1ln-trash-<n>` (mode 0700, and locked by `flock` while it is in use) in the
+/// directory that they come from. What a process that was killed has left in there is deleted by the next one that uses the
+/// directory, or by a collector.
 pub struct Trash {
     parent: Directory,
-    bin: Mutex<Option<Bin>>,
+    spare: Box<Spare>,
+    bin: Mutex<Option<(Bin, Spared)>>,
 }
+
+/// Keeps collectors away until what it returns is dropped.
+type Spare = dyn Fn() -> io::Result<Spared> + Send + Sync;
+
+/// Whatever keeps collectors away.
+type Spared = Box<dyn Any + Send + Sync>;
 
 /// The directory that things are moved to; it exists only while there are any.
 #[derive(Debug)]
@@ -45,10 +54,25 @@ pub(crate) struct Bin {
 }
 
 impl Trash {
+    /// The base name of a store path: while it is a temporary root, collectors spare trash in the store directory, as they do
+    /// everything with its digest. Real Nix's would fail otherwise if something came into a directory that it deletes.
+    pub const STORE_PATH: &str = "0000000000000000000000000000k1ln-trash";
+
     /// Trash of things in `parent`, or elsewhere on the same file system. Nothing is made before it is needed.
     #[must_use]
     pub fn new(parent: Directory) -> Self {
-        Self { parent, bin: Mutex::new(None) }
+        Self::spared_by(parent, || Ok(()))
+    }
+
+    /// Trash in a directory that is collected: `spare` is asked before it is made, and what it returns is kept as long as there
+    /// is any. If it fails, things are deleted at once.
+    #[must_use]
+    pub fn spared_by<T: Send + Sync + 'static>(
+        parent: Directory,
+        spare: impl Fn() -> io::Result<T> + Send + Sync + 'static,
+    ) -> Self {
+        let spare = Box::new(move || spare().map(|spared| -> Spared { Box::new(spared) }));
+        Self { parent, spare, bin: Mutex::new(None) }
     }
 
     /// Whether a name in a directory is one that trash has.
@@ -91,23 +115,29 @@ impl Trash {
     pub fn create_directory(&self, permissions: u32) -> Result<(Directory, Component, Directory)> {
         let mut guard = self.lock();
         let bin = match guard.take() {
-            Some(bin) if bin.exists(&self.parent) => bin,
+            Some(bin) if bin.0.exists(&self.parent) => bin,
             // A collector took it for what it is.
-            _ => Bin::create(&self.parent)?,
+            _ => self.create_bin()?,
         };
-        let bin = guard.insert(bin);
+        let (bin, _) = guard.insert(bin);
         let name = bin.next_name()?;
         let made = bin.directory.create_directory(&name, permissions)?;
         Ok((bin.directory.try_clone()?, name, made))
+    }
+
+    fn create_bin(&self) -> Result<(Bin, Spared)> {
+        let spared =
+            (self.spare)().during("keep collectors away from", || self.parent.path().join(PREFIX))?;
+        Ok((Bin::create(&self.parent)?, spared))
     }
 
     fn take_in(&self, directory: &Directory, name: &Component) -> Result<()> {
         let mut guard = self.lock();
         let bin = match guard.take() {
             Some(bin) => bin,
-            None => Bin::create(&self.parent)?,
+            None => self.create_bin()?,
         };
-        let bin = guard.insert(bin);
+        let (bin, _) = guard.insert(bin);
         let place = bin.next_name()?;
         let moved = rename_new((directory, name), (&bin.directory, &place));
         if moved.is_err() && !bin.exists(&self.parent) {
@@ -121,7 +151,7 @@ impl Trash {
     /// How many things are waiting to be deleted.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.lock().as_ref().map_or(0, |bin| bin.count)
+        self.lock().as_ref().map_or(0, |(bin, _)| bin.count)
     }
 
     /// Deletes everything, and the directory that it was in. Others can go on putting things into the trash meanwhile.
@@ -129,16 +159,22 @@ impl Trash {
     /// # Errors
     /// The first of them, after everything has been tried.
     pub fn empty(&self) -> Result<()> {
-        let Some(bin) = self.lock().take() else { return Ok(()) };
+        let Some((bin, _spared)) = self.lock().take() else { return Ok(()) };
         fail_point(FailPoint::TrashEmptied);
         bin.delete_things();
         // What could not be deleted is tried, and told, once more.
         delete_tree(&self.parent, &bin.name).map(drop)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Bin>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(Bin, Spared)>> {
         // It is whole at every moment at which a panic could strike.
         self.bin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Trash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trash").field("parent", &self.parent).finish_non_exhaustive()
     }
 }
 
@@ -250,6 +286,9 @@ fn lock(directory: &Directory) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     fn scratch() -> (tempfile::TempDir, Directory) {
@@ -266,6 +305,10 @@ mod tests {
         names
     }
 
+    fn bin(number: u32) -> String {
+        format!("{}-{number}", Trash::STORE_PATH)
+    }
+
     fn make(directory: &Directory, name: &str) -> Component {
         std::fs::create_dir_all(directory.path().join(name).join("below")).unwrap();
         std::fs::write(directory.path().join(name).join("below/file"), "contents").unwrap();
@@ -279,7 +322,7 @@ mod tests {
         for name in ["a", "b", "a"] {
             trash.put(&directory, &make(&directory, name)).unwrap();
         }
-        assert_eq!(names(&directory), [".kiln-trash-0"], "the names are free at once");
+        assert_eq!(names(&directory), [bin(0)], "the names are free at once");
         assert_eq!(trash.count(), 3);
         trash.empty().unwrap();
         assert!(names(&directory).is_empty());
@@ -312,17 +355,41 @@ mod tests {
     #[test]
     fn each_has_its_own_and_leftovers_are_deleted() {
         let (_temporary, directory) = scratch();
-        make(&directory, ".kiln-trash-1");
+        make(&directory, &bin(1));
         let (first, second) =
             (Trash::new(directory.try_clone().unwrap()), Trash::new(directory.try_clone().unwrap()));
         first.put(&directory, &make(&directory, "a")).unwrap();
-        assert_eq!(names(&directory), [".kiln-trash-0"], "nobody used the other one");
+        assert_eq!(names(&directory), [bin(0)], "nobody used the other one");
         second.put(&directory, &make(&directory, "b")).unwrap();
-        make(&directory, ".kiln-trash-7");
+        make(&directory, &bin(7));
         assert_eq!(Trash::remove_leftovers(&directory).unwrap(), 1);
-        assert_eq!(names(&directory), [".kiln-trash-0", ".kiln-trash-1"]);
+        assert_eq!(names(&directory), [bin(0), bin(1)]);
         first.empty().unwrap();
-        assert_eq!(names(&directory), [".kiln-trash-1"]);
+        assert_eq!(names(&directory), [bin(1)]);
+    }
+
+    #[test]
+    fn it_is_spared_as_long_as_there_is_any() {
+        let (_temporary, directory) = scratch();
+        let spared = Arc::new(());
+        let keeper = Arc::downgrade(&spared);
+        let may_not = Arc::new(AtomicBool::new(false));
+        let trash = Trash::spared_by(directory.try_clone().unwrap(), {
+            let may_not = Arc::clone(&may_not);
+            move || {
+                if may_not.load(Ordering::Relaxed) { Err(Errno::ROFS.into()) } else { Ok(keeper.upgrade()) }
+            }
+        });
+        for _ in 0..2 {
+            trash.put(&directory, &make(&directory, "a")).unwrap();
+            trash.put(&directory, &make(&directory, "b")).unwrap();
+            assert_eq!(Arc::strong_count(&spared), 2);
+            trash.empty().unwrap();
+            assert_eq!(Arc::strong_count(&spared), 1);
+        }
+        may_not.store(true, Ordering::Relaxed);
+        trash.put(&directory, &make(&directory, "c")).unwrap();
+        assert!(names(&directory).is_empty(), "deleted at once");
     }
 
     #[test]
@@ -330,10 +397,10 @@ mod tests {
         let (_temporary, directory) = scratch();
         let trash = Trash::new(directory.try_clone().unwrap());
         trash.put(&directory, &make(&directory, "a")).unwrap();
-        std::fs::remove_dir_all(directory.path().join(".kiln-trash-0")).unwrap();
+        std::fs::remove_dir_all(directory.path().join(bin(0))).unwrap();
         trash.put(&directory, &make(&directory, "b")).unwrap();
         assert!(names(&directory).is_empty(), "deleted at once");
         trash.put(&directory, &make(&directory, "c")).unwrap();
-        assert_eq!(names(&directory), [".kiln-trash-0"]);
+        assert_eq!(names(&directory), [bin(0)]);
     }
 }

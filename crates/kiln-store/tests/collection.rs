@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kiln_events::EventSender;
+use kiln_fs::Trash;
 use kiln_hash::Sha256;
 use kiln_narinfo::PathInfo;
 use kiln_store::{CollectOptions, Collected, FreeSpace, Holder, LocalStore, OldGenerations, Retention};
@@ -248,8 +249,8 @@ async fn temporary_roots_are_kept_with_all_that_begins_like_them() {
     assert_eq!(scratch.entries().len(), 5, "{:?}", scratch.entries());
     let roots = store.roots(&EventSender::null()).await.unwrap();
     let process = Holder::Temporary(std::process::id().to_string());
-    assert_eq!(roots.len(), 1);
-    assert_eq!((&roots[0].path, &roots[0].holder), (&path(1), &process));
+    let root = |number| kiln_store::Root { path: path(number), holder: process.clone() };
+    assert_eq!(roots, [root(1), root(3)]);
     // Nor can it be deleted by name, valid or not, whatever else it is asked with.
     add(store, &path(5), &[], None).await;
     for kept in [path(1), path(3), store_path(&format!("{}.chroot", path(3).base_name()))] {
@@ -494,7 +495,7 @@ async fn what_a_killed_collection_has_left_goes() {
     }
     root_of(store, "root", &path(2));
     store.invalidate(vec![path(0), path(1)]).await.unwrap();
-    let trash = store.config().locations.real_dir.join(".kiln-trash-0");
+    let trash = store.config().locations.real_dir.join(format!("{}-0", Trash::STORE_PATH));
     fs::create_dir(&trash).unwrap();
     fs::rename(store.real_path(&path(1)), trash.join("1")).unwrap();
     let collected = collect(store, CollectOptions::default()).await;

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_fs::Trash;
 use kiln_hash::Sha256;
 use kiln_narinfo::PathInfo;
 use kiln_store::{CheckSignatures, Error, LocalStore, ReadStore, Verdict};
@@ -313,8 +314,12 @@ async fn the_first_to_work_on_a_store_clears_up_after_the_dead() {
     write(state.join("temproots/4194306"), &full(&dead));
     let living = fs::File::open(state.join("temproots/4194306")).unwrap();
     living.lock().unwrap();
-    for name in [&format!("{dead}.lock"), &format!("{busy}.lock"), &format!("{SCRATCH}/x"), ".kiln-trash-9/1"]
-    {
+    for name in [
+        &format!("{dead}.lock"),
+        &format!("{busy}.lock"),
+        &format!("{SCRATCH}/x"),
+        &format!("{}-9/1", Trash::STORE_PATH),
+    ] {
         write(directory.join(name), "");
     }
     let lock = fs::File::open(directory.join(format!("{busy}.lock"))).unwrap();

@@ -47,8 +47,9 @@ fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let mut paths: Vec<StorePath> =
         named.iter().map(|path| targets::store_path(path, session.store_dir())).collect::<Result<_, _>>()?;
     if paths.is_empty() {
-        paths =
-            session.wait(session.store.roots(&session.events))?.into_iter().map(|root| root.path).collect();
+        let roots = session.wait(session.store.roots(&session.events))?;
+        let roots = roots.into_iter().map(|root| root.path).collect();
+        paths = session.wait(session.store.valid_among(roots))?.into_iter().collect();
     }
     paths.sort();
     paths.dedup();

@@ -4,7 +4,7 @@ use std::fs;
 
 use kiln_narinfo::{PathInfo, Signature};
 use kiln_protocol::worker::Response;
-use kiln_protocol::worker::request::{AddSignatures, AddToStoreNar, NarFromPath, QueryPathInfo};
+use kiln_protocol::worker::request::{AddSignatures, AddTempRoot, AddToStoreNar, NarFromPath, QueryPathInfo};
 use kiln_store_path::StorePath;
 use kiln_testing::{Daemon, Ran};
 
@@ -140,6 +140,28 @@ fn strangers_add_a_bounded_number_of_signatures() {
     assert!(client.ask(AddSignatures { path: path.clone(), signatures: long }, &[]).result.is_err());
     assert_eq!(known(&mut client, &path).signatures.len(), 0);
     assert_eq!(daemon.stop(), Some(0));
+}
+
+/// Which processes use what is nobody's business but theirs and the owner's.
+#[test]
+fn strangers_do_not_learn_who_uses_a_path() {
+    let Some(mut daemon) = Daemon::find(KILN) else { return };
+    let file = daemon.write("file", "contents\n");
+    let path = daemon.nix().run("nix-store", ["--add", file.to_str().unwrap()]);
+    for (trust, is_told) in [("--force-untrusted", false), ("--force-trusted", true)] {
+        daemon.start(&[trust]);
+        let mut client = Client::connect(&daemon, 38);
+        let kept = client.dialect.store_dir.parse(path.trim_end()).unwrap();
+        client.ask(AddTempRoot { path: kept }, &[]).reply();
+        let ran: Ran =
+            daemon.client("nix-store").args(["--delete", path.trim_end()]).output().unwrap().into();
+        let said = ran.failed(1);
+        assert!(said.contains("still alive"), "{said}");
+        assert_eq!(said.contains("{temp:"), is_told, "{said}");
+        let roots: Ran = daemon.client("nix-store").args(["--gc", "--print-roots"]).output().unwrap().into();
+        assert_eq!(roots.stdout.contains("{temp:"), is_told, "{roots:?}");
+        assert_eq!(daemon.stop(), Some(0));
+    }
 }
 
 fn known(client: &mut Client, path: &StorePath) -> PathInfo {

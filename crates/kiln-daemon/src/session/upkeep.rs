@@ -33,6 +33,17 @@ impl Session {
         Ok(roots)
     }
 
+    /// An error that does not tell those who may not know it which processes use what, as `find_roots` does not.
+    fn without_holder(&self, error: kiln_store::Error) -> kiln_store::Error {
+        match error {
+            kiln_store::Error::StillAlive { path, .. } if !self.is_trusted() => {
+                let reason = "to find out why, use: nix-store --query --roots".to_owned();
+                kiln_store::Error::StillAlive { path, reason }
+            }
+            error => error,
+        }
+    }
+
     pub(super) async fn collect_garbage(&self, request: CollectGarbage) -> Result<CollectedGarbage, Failure> {
         if request.ignore_liveness {
             return Err(Failure::new("you are not allowed to ignore liveness"));
@@ -63,7 +74,8 @@ impl Session {
                 self.store().collect_garbage(CollectOptions { retention, max_freed }, events).await?
             }
             GarbageAction::DeleteSpecific => {
-                self.store().delete_paths(request.paths, false, retention, events).await?
+                let deleted = self.store().delete_paths(request.paths, false, retention, events).await;
+                deleted.map_err(|error| self.without_holder(error))?
             }
         };
         for failure in &collected.failures {

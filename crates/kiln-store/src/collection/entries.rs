@@ -1,7 +1,7 @@
 //! What is in the store directory besides valid paths: the pool of hard links, what processes are working on, and leftovers.
 
 use kiln_database::Graph;
-use kiln_fs::{Component, Directory};
+use kiln_fs::{Component, Directory, Trash};
 use kiln_store_path::StorePath;
 
 use crate::error::Result;
@@ -13,13 +13,15 @@ const POOL: &[u8] = b".links";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leftover {
     pub(super) name: Component,
-    /// What it is called, if that could be a store path: perhaps one that is being made, or a lock, or a scratch directory.
+    /// What it is called, if that could be a store path: perhaps one that is being made, or a lock, or a scratch directory. Trash
+    /// is none: whether anybody uses it is known by its lock.
     pub(super) path: Option<StorePath>,
 }
 
 impl Leftover {
     pub(super) fn new(name: Component) -> Self {
-        let path = StorePath::from_base_name(name.as_bytes()).ok();
+        let is_trash = Trash::is_name(name.as_bytes());
+        let path = (!is_trash).then(|| StorePath::from_base_name(name.as_bytes()).ok()).flatten();
         Self { name, path }
     }
 }

@@ -63,8 +63,10 @@ pub(super) fn refuse_alive(
 ) -> Result<()> {
     let Scope::Paths { listed, .. } = scope else { return Ok(()) };
     let full = |path: &StorePath| store.print(path);
-    // What belongs to a root without being valid, such as a scratch directory, is kept too.
-    let owner = |path: &StorePath| roots.iter().find(|root| root.path.digest() == path.digest());
+    // What belongs to a temporary root without being valid, such as a scratch directory, is kept too.
+    let owner = |path: &StorePath| {
+        roots.iter().find(|root| root.holder.is_temporary() && root.path.digest() == path.digest())
+    };
     let is_alive = |path: &&StorePath| {
         graph.node(path).is_some_and(|node| alive.contains(node)) || owner(path).is_some()
     };

@@ -11,7 +11,8 @@ use crate::local::LocalStore;
 use crate::roots::{Found, Holder, Root, links, running};
 
 impl LocalStore {
-    /// All roots that are valid paths, sorted. What can't be looked at is told as warnings, and passed over.
+    /// All roots that are valid paths, or that processes keep for themselves, valid or not yet; sorted. What can't be looked at
+    /// is told as warnings, and passed over.
     ///
     /// # Errors
     /// The directories of roots, or the database, cannot be read.
@@ -26,7 +27,7 @@ impl LocalStore {
             .await?;
         found.warnings.into_iter().for_each(|warning| events.warn(warning));
         let mut roots = found.roots;
-        roots.retain(|root| valid.contains(&root.path));
+        roots.retain(|root| root.holder.is_temporary() || valid.contains(&root.path));
         roots.sort();
         roots.dedup();
         Ok(roots)

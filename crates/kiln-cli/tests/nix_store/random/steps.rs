@@ -163,7 +163,9 @@ impl Run<'_> {
         let leftovers = self.description.leftovers.iter().map(|leftover| store_dir.join(leftover.name));
         let leftovers = leftovers.map(|path| path.display().to_string());
         let objects = self.description.objects.iter();
-        let unregistered = objects.filter(|(_, object)| object.state == State::Unregistered);
+        // What has been added is valid.
+        let unregistered =
+            objects.filter(|(_, object)| object.state == State::Unregistered && object.kind != Kind::Added);
         let unregistered = unregistered.filter_map(|(number, _)| self.made.path(*number).map(str::to_owned));
         let paths: BTreeSet<String> = leftovers.chain(unregistered).collect();
         let alive = by_nix.stdout.lines().filter(|line| !paths.contains(*line));
