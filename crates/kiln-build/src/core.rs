@@ -229,6 +229,7 @@ impl Shared {
             Some(directory) => PathBuf::from(directory),
             None => store.config().locations.build_dir.clone(),
         };
+        let slot_pool = SlotPool::new(slots);
         let beside = store.directory().try_clone().map_err(Failure::from)?;
         let trash = Arc::new(trash(&store, beside.try_clone().map_err(Failure::from)?)?);
         Ok(Self {
@@ -238,13 +239,13 @@ impl Shared {
             tidier: Tidier::default(),
             durations: Durations::in_directory(&store.config().locations.state_dir),
             urgencies: Arc::default(),
-            discovery: Discovery::new(),
+            discovery: Discovery::new(Arc::clone(&slot_pool)),
             store,
             environment,
             launcher,
             build_users,
             cgroups: settings.use_cgroups.then(Cgroups::of_this_process).transpose()?,
-            slot_pool: SlotPool::new(slots),
+            slot_pool,
             failures: Arc::default(),
             figures: Figures::default(),
             untidy: watch::Sender::new(0),

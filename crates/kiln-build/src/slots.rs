@@ -1,13 +1,15 @@
 //! Waiting for a slot: the scheduler's step function behind an `await`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kiln_schedule::{Client, ClientId, Job, JobId, JobKind, Priority, Scheduler, Slots, Urgency};
 use kiln_store_path::StorePath;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use crate::discovery::Discovering;
 use crate::occupancy::{Occupancy, WaitingJob};
 
 /// Longest time for which a slot is kept for what is about to be ready.
@@ -27,6 +29,8 @@ struct State {
     waiting: HashMap<JobId, Waiting>,
     /// Of those who wait, by the paths of their priorities.
     by_path: HashMap<Arc<str>, JobId>,
+    /// Those who wait for others that are about to come.
+    lined_up: BTreeMap<JobId, (ClientId, Job)>,
     /// Slots of jobs that have ended, which are kept for a moment for those that come now.
     handed_over: Vec<(JobId, Vec<StorePath>)>,
 }
@@ -54,6 +58,7 @@ impl SlotPool {
             next_client: 1,
             waiting: HashMap::new(),
             by_path: HashMap::new(),
+            lined_up: BTreeMap::new(),
             handed_over: Vec::new(),
         };
         Arc::new(Self { state: Mutex::new(state) })
@@ -76,26 +81,51 @@ impl SlotPool {
         Arc::new(SlotsOfClient { pool: Arc::clone(self), id: ClientId::default() })
     }
 
+    /// Takes a job; one that has a deadline waits until then for others, or until [`Self::admit`].
     fn submit(
         self: &Arc<Self>,
         client: ClientId,
         kind: JobKind,
         priority: Priority,
+        deadline: Option<Instant>,
     ) -> (Slot, oneshot::Receiver<()>) {
         let (sender, started) = oneshot::channel();
-        let slot = self.with(|state| {
+        let (slot, is_first) = self.with(|state| {
             let id = state.next_id;
             state.next_id += 1;
             let waiting = Waiting { since: Instant::now(), priority: priority.clone(), started: sender };
-            state.by_path.insert(Arc::clone(&priority.path), id);
-            state.waiting.insert(id, waiting);
             let path = Arc::clone(&priority.path);
-            let started = state.scheduler.submit_for(client, Job { id, kind, priority });
-            state.wake(&started);
+            state.by_path.insert(Arc::clone(&path), id);
+            state.waiting.insert(id, waiting);
+            let job = Job { id, kind, priority };
+            if deadline.is_some() {
+                state.lined_up.insert(id, (client, job));
+            } else {
+                let started = state.scheduler.submit_for(client, job);
+                state.wake(&started);
+            }
             state.end_hand_over(|_, to| to.iter().any(|to| to.base_name() == &*path));
-            Slot { pool: Arc::clone(self), id }
+            (Slot { pool: Arc::clone(self), id }, state.lined_up.len() == 1)
         });
+        if let Some(deadline) = deadline.filter(|_| is_first) {
+            let pool = Arc::downgrade(self);
+            tokio::spawn(async move {
+                tokio::time::sleep_until(deadline).await;
+                if let Some(pool) = pool.upgrade() {
+                    pool.admit();
+                }
+            });
+        }
         (slot, started)
+    }
+
+    /// Those who have lined up need not wait for others any more.
+    pub(crate) fn admit(&self) {
+        self.with(|state| {
+            let jobs = std::mem::take(&mut state.lined_up).into_values();
+            let started = state.scheduler.submit_all_for(jobs);
+            state.wake(&started);
+        });
     }
 
     /// Takes note of how urgent the builds of these derivations are now, as far as they wait for a slot.
@@ -105,7 +135,10 @@ impl SlotPool {
                 let Some(id) = state.by_path.get(path.base_name()) else { continue };
                 let Some(waiting) = state.waiting.get(id) else { continue };
                 let priority = waiting.priority.clone().with_urgency(urgency);
-                state.scheduler.reprioritise(*id, priority);
+                match state.lined_up.get_mut(id) {
+                    Some((_, job)) => job.priority = priority,
+                    None => state.scheduler.reprioritise(*id, priority),
+                }
             }
         });
     }
@@ -142,7 +175,19 @@ pub(crate) struct SlotsOfClient {
 impl SlotsOfClient {
     /// Waits for a slot. Dropping the future gives up the place in the queue.
     pub(crate) async fn acquire(&self, kind: JobKind, priority: Priority) -> Slot {
-        let (slot, started) = self.pool.submit(self.id, kind, priority);
+        self.line_up(kind, priority, None).await
+    }
+
+    /// Waits for a slot, and before that for those who are being looked at together with this one.
+    pub(crate) async fn line_up(
+        &self,
+        kind: JobKind,
+        priority: Priority,
+        discovering: Option<Discovering>,
+    ) -> Slot {
+        let deadline = discovering.as_ref().map(Discovering::deadline);
+        let (slot, started) = self.pool.submit(self.id, kind, priority, deadline);
+        drop(discovering);
         // The sender is kept until it is used, so that this does not fail.
         let _ = started.await;
         slot
@@ -150,7 +195,7 @@ impl SlotsOfClient {
 
     /// Takes a slot, if one is free now.
     pub(crate) fn try_acquire(&self, kind: JobKind, priority: Priority) -> Option<Slot> {
-        let (slot, mut started) = self.pool.submit(self.id, kind, priority);
+        let (slot, mut started) = self.pool.submit(self.id, kind, priority, None);
         started.try_recv().is_ok().then_some(slot)
     }
 }
@@ -223,6 +268,7 @@ impl Drop for Slot {
         let id = self.id;
         self.pool.with(|state| {
             state.forget(id);
+            state.lined_up.remove(&id);
             state.handed_over.retain(|(other, _)| *other != id);
             let started = state.scheduler.finish(id);
             state.wake(&started);

@@ -124,17 +124,18 @@ impl<P: Ord + Clone> Scheduler<P> {
     /// Takes jobs of the scheduler's owner that have become ready together, so that the first of them in the order, and not
     /// in the iteration, gets a slot that is free. Otherwise like [`Scheduler::submit`] for each.
     pub fn submit_all(&mut self, jobs: impl IntoIterator<Item = Job<P>>) -> Vec<JobId> {
-        self.submit_all_for(ClientId::default(), jobs)
+        self.submit_all_for(jobs.into_iter().map(|job| (ClientId::default(), job)))
     }
 
     /// Like [`Scheduler::submit`], for a client.
     pub fn submit_for(&mut self, client: ClientId, job: Job<P>) -> Vec<JobId> {
-        self.submit_all_for(client, [job])
+        self.submit_all_for([(client, job)])
     }
 
-    fn submit_all_for(&mut self, client: ClientId, jobs: impl IntoIterator<Item = Job<P>>) -> Vec<JobId> {
-        let user = self.clients.get(&client).map_or(UserId::default(), |client| client.user);
-        for Job { id, kind, priority } in jobs {
+    /// Like [`Scheduler::submit_all`], each for a client.
+    pub fn submit_all_for(&mut self, jobs: impl IntoIterator<Item = (ClientId, Job<P>)>) -> Vec<JobId> {
+        for (client, Job { id, kind, priority }) in jobs {
+            let user = self.clients.get(&client).map_or(UserId::default(), |client| client.user);
             if let btree_map::Entry::Vacant(vacant) = self.jobs.entry(id) {
                 vacant.insert(Entry { kind, priority: priority.clone(), client, running: false });
                 self.pool(kind).wait((client, user), kind == JobKind::LocalBuild, (priority, id));

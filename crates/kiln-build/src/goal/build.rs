@@ -22,6 +22,7 @@ use super::round::Round;
 use crate::audience::ExpectedWork;
 use crate::builtin::BuiltinInput;
 use crate::core::Core;
+use crate::discovery::Discovering;
 use crate::error::Failure;
 use crate::execute::{Directories, Workspace};
 use crate::figures::BuildPlace;
@@ -46,15 +47,21 @@ pub(crate) struct Prepared {
     builtin: Option<BuiltinInput>,
 }
 
-/// Builds the derivation, or finds that somebody else has done it meanwhile.
+/// Builds the derivation, or finds that somebody else has done it meanwhile. One that is still `discovering` could be built from
+/// the beginning, and lines up with others of which that is so.
 pub(super) async fn build(
     core: &Arc<Core>,
     target: Target,
     expected: ExpectedWork,
+    mut discovering: Option<Discovering>,
 ) -> Result<Outcome, GoalError> {
     let inputs = input_closure(core, &target).await?;
     let options = build_options(core, &target)?;
-    core.discovery.settled().await;
+    if core.profile.build_hook.is_there() {
+        // The hook is asked for one after the other, in their order.
+        discovering = None;
+        core.discovery.settled().await;
+    }
     let must_be_local = target.mode != BuildMode::Normal || options.prefer_local_build;
     let mut slot = None;
     if !must_be_local || core.profile.platform.check(&target.derivation, &options).is_err() {
@@ -77,7 +84,7 @@ pub(super) async fn build(
     loop {
         let slot = match slot.take() {
             Some(slot) => slot,
-            None => core.slots.acquire(kind, core.priority(&target.path)).await,
+            None => core.slots.line_up(kind, core.priority(&target.path), discovering.take()).await,
         };
         match take_turn(core, &target, &prepared).await? {
             Turn::NoUser => {

@@ -165,7 +165,8 @@ async fn make(
     wanted.want_all();
     let expected = core.audience.expect(Work::BUILD);
     let _waits = core.waits_for_inputs(&target.path, &target.derivation);
-    let made = realise_inputs(core, &target, discovering).await.map_err(GoalError::Inputs)?;
+    let mut discovering = Some(discovering);
+    let made = realise_inputs(core, &target, &mut discovering).await.map_err(GoalError::Inputs)?;
     if substituted == Substituted::Incomplete {
         // What the inputs have brought may be what it lacked.
         has_tried.clear();
@@ -177,10 +178,10 @@ async fn make(
         }
     }
     if must_be_resolved(core, &target).await? {
-        drop(expected);
+        drop((expected, discovering));
         return Box::pin(realise_resolved(core, &target, &made)).await;
     }
-    Box::pin(super::build::build(core, target, expected)).await
+    Box::pin(super::build::build(core, target, expected, discovering)).await
 }
 
 impl Target {

@@ -36,11 +36,11 @@ pub(super) type MadeInputs = BTreeMap<StorePath, SharedOutcome>;
 /// Makes all inputs valid (D4), or good in a repair. Unless the engine keeps going, the first that fails ends the wait, and what nobody else
 /// wants of the others is given up.
 ///
-/// It is known what is needed when `discovering` is dropped.
+/// Where there is something to be made first, it is known what is needed when `discovering` is taken.
 pub(super) async fn realise_inputs(
     core: &Arc<Core>,
     target: &Target,
-    discovering: Discovering,
+    discovering: &mut Option<Discovering>,
 ) -> Result<MadeInputs, InputFailure> {
     let store_dir = core.store_dir();
     realise_sources(core, target).await?;
@@ -57,7 +57,9 @@ pub(super) async fn realise_inputs(
             }
         })
         .collect();
-    drop(discovering);
+    if !waiting.is_empty() {
+        *discovering = None;
+    }
     let mut failed: Vec<StorePath> = Vec::new();
     let mut made = MadeInputs::new();
     loop {
