@@ -46,13 +46,7 @@ impl InfoCache {
         foreign: Option<i64>,
         path: &StorePath,
     ) -> (Option<Arc<PathInfo>>, Option<Stamp>) {
-        let Some(foreign) = foreign else { return (None, None) };
-        let mut state = self.lock();
-        if state.stamp.foreign != foreign {
-            state.stamp.foreign = foreign;
-            state.recent.clear();
-            state.older.clear();
-        }
+        let Some(mut state) = self.of_version(foreign) else { return (None, None) };
         let stamp = Some(state.stamp);
         if let Some(info) = state.recent.get(path) {
             return (Some(info.clone()), stamp);
@@ -64,6 +58,23 @@ impl InfoCache {
             }
             None => (None, stamp),
         }
+    }
+
+    /// The stamp under which what is read from the database now may be kept.
+    pub(crate) fn stamp(&self, foreign: Option<i64>) -> Option<Stamp> {
+        self.of_version(foreign).map(|state| state.stamp)
+    }
+
+    /// What is known, without what another process may have changed.
+    fn of_version(&self, foreign: Option<i64>) -> Option<MutexGuard<'_, State>> {
+        let foreign = foreign?;
+        let mut state = self.lock();
+        if state.stamp.foreign != foreign {
+            state.stamp.foreign = foreign;
+            state.recent.clear();
+            state.older.clear();
+        }
+        Some(state)
     }
 
     /// Keeps what was read, unless something has changed since `stamp`.
@@ -111,7 +122,7 @@ mod tests {
     }
 
     fn stamp(cache: &InfoCache, foreign: i64) -> Option<Stamp> {
-        cache.get(Some(foreign), &info(999).path).1
+        cache.stamp(Some(foreign))
     }
 
     #[test]

@@ -21,13 +21,14 @@ const DIGEST_LENGTH: usize = 32;
 
 impl Session {
     pub(super) async fn path_info(&self, path: &StorePath) -> Result<Option<UnkeyedPathInfo>, Failure> {
-        if !self.store().knows(path) {
+        let mut info = self.store().known_path_info(path);
+        if info.is_none() {
             let paths = self.read_ahead.together_with(path);
             if !paths.is_empty() {
                 self.store().read_ahead(paths).await?;
             }
+            info = self.store().path_info(path).await?;
         }
-        let info = self.store().path_info(path).await?;
         if let Some(info) = &info {
             self.read_ahead.tell(info);
         }

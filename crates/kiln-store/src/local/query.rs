@@ -48,14 +48,22 @@ impl LocalStore {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn read_ahead(&self, paths: Vec<StorePath>) -> Result<()> {
-        self.work(move |store| paths.iter().try_for_each(|path| store.path_info_blocking(path).map(drop)))
-            .await
+    pub async fn read_ahead(&self, mut paths: Vec<StorePath>) -> Result<()> {
+        self.work(move |store| {
+            let version = store.0.database.foreign_version();
+            paths.retain(|path| store.0.infos.get(version, path).0.is_none());
+            let stamp = store.0.infos.stamp(version);
+            for info in store.0.database.reader()?.path_infos(&paths)?.into_values() {
+                store.0.infos.insert(stamp, Arc::new(info));
+            }
+            Ok(())
+        })
+        .await
     }
 
-    /// Whether [`path_info`](Self::path_info) answers at once.
-    pub fn knows(&self, path: &StorePath) -> bool {
-        self.cached_info(path).is_some()
+    /// What [`path_info`](Self::path_info) answers, if it can do so at once.
+    pub fn known_path_info(&self, path: &StorePath) -> Option<Arc<PathInfo>> {
+        self.cached_info(path)
     }
 
     /// What is known about a path that has to be valid.
