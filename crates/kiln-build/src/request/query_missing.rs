@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
 use kiln_derivation::{BuildOptions, Derivation};
 use kiln_narinfo::PathInfo;
@@ -151,19 +152,22 @@ async fn ask_about(
     })
 }
 
-/// Whether somebody who may be believed has each of the paths.
+/// Whether somebody who may be believed has each of the paths. All are asked for at once, until one is found that nobody has.
 async fn has_all(substituters: &Substituters, paths: &[StorePath]) -> bool {
-    for path in paths {
-        let mut search = substituters.find(path);
-        loop {
-            match search.next().await {
-                None => return false,
-                Some(candidate) if substituters.verdict(&candidate).is_trusted() => break,
-                Some(_) => {}
-            }
+    let asked =
+        paths.iter().map(async |path| if is_offered(substituters, path).await { Ok(()) } else { Err(()) });
+    try_join_all(asked).await.is_ok()
+}
+
+/// Whether somebody who may be believed has a path.
+async fn is_offered(substituters: &Substituters, path: &StorePath) -> bool {
+    let mut search = substituters.find(path);
+    while let Some(candidate) = search.next().await {
+        if substituters.verdict(&candidate).is_trusted() {
+            return true;
         }
     }
-    true
+    false
 }
 
 /// The derivation, unless there is nothing to build for it: its wanted outputs are valid, or it is missing itself.
