@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) chroot_directories: Arc<ChrootDirectories>,
     /// What builds leave beside the store's objects.
     pub(crate) trash: Arc<Trash>,
-    pub(crate) tidier: Tidier,
+    pub(crate) tidier: Arc<Tidier>,
     pub(crate) slot_pool: Arc<SlotPool>,
     pub(crate) durations: Durations,
     pub(crate) urgencies: Arc<Urgencies>,
@@ -114,11 +114,6 @@ impl Core {
             contents: Arc::default(),
             origins: Mutex::default(),
         }
-    }
-
-    /// What outlives the goal.
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 
     /// The goal of a derivation, begun if nobody wanted it yet. Who listens here listens there, too.
@@ -231,12 +226,13 @@ impl Shared {
         };
         let slot_pool = SlotPool::new(slots);
         let beside = store.directory().try_clone().map_err(Failure::from)?;
-        let trash = Arc::new(trash(&store, beside.try_clone().map_err(Failure::from)?)?);
+        let tidier = Arc::new(Tidier::default());
+        let trash = Arc::new(trash(&store, beside.try_clone().map_err(Failure::from)?, &tidier)?);
         Ok(Self {
             build_directories: Arc::new(BuildDirectories::new(build_dir)),
             chroot_directories: Arc::new(ChrootDirectories::new(beside, Arc::clone(&trash))),
             trash,
-            tidier: Tidier::default(),
+            tidier,
             durations: Durations::in_directory(&store.config().locations.state_dir),
             urgencies: Arc::default(),
             discovery: Discovery::new(Arc::clone(&slot_pool)),
@@ -335,11 +331,13 @@ fn build_users(store: &LocalStore, settings: &Settings) -> Result<Option<BuildUs
     })
 }
 
-/// Trash in the store directory, which collectors leave alone.
-fn trash(store: &LocalStore, directory: Directory) -> Result<Trash, Failure> {
+/// Trash in the store directory, which collectors leave alone and `tidier` empties.
+fn trash(store: &LocalStore, directory: Directory, tidier: &Arc<Tidier>) -> Result<Trash, Failure> {
     let root = StorePath::from_base_name(Trash::STORE_PATH).map_err(Failure::misc)?;
-    let store = store.clone();
+    let (store, tidier) = (store.clone(), Arc::clone(tidier));
     Ok(Trash::spared_by(directory, move || {
+        // Also what is given up before there is a build that ends.
+        tidier.later();
         let keeping = store.with_own_roots();
         keeping.add_temp_roots_blocking(std::slice::from_ref(&root)).map_err(io::Error::other)?;
         Ok(keeping)

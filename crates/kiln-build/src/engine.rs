@@ -63,6 +63,7 @@ impl Engine {
         let bytes = |(name, value): (OsString, OsString)| (name.into_vec(), value.into_vec());
         let environment: BTreeMap<_, _> = environment.into_iter().map(bytes).collect();
         let shared = Arc::new(Shared::new(launcher, store, settings, environment, events.clone())?);
+        shared.tidier.serve(&shared);
         let profile = shared.profile(settings, &events)?;
         // Who was killed left directories behind; that they stay is no reason not to build.
         if let Err(error) = shared.build_directories.remove_leftovers() {

@@ -244,7 +244,7 @@ impl Workspace {
         let runtime = tokio::runtime::Handle::try_current().ok()?;
         Some(runtime.spawn(async move {
             held.give_back(&core).await;
-            core.tidier.later(core.shared());
+            core.tidier.later();
             let untidy = core.untidy.clone();
             // What is idle no longer uses its store.
             drop(core);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Child;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use kiln_testing::{Daemon, Ran, signal};
@@ -83,6 +84,14 @@ fn temporary_roots_go_with_their_client() {
     daemon.wait_until("roots", || live() > 0);
     signal("KILL", client.id());
     client.wait().unwrap();
+    daemon.wait_until("no roots", || live() == 0);
+    // Whatever was being done for them when they went.
+    for milliseconds in (0..120).step_by(6) {
+        let mut client = start(&daemon, &["-A", "silent"]);
+        sleep(Duration::from_millis(milliseconds));
+        signal("KILL", client.id());
+        client.wait().unwrap();
+    }
     daemon.wait_until("no roots", || live() == 0);
     assert!(fs::exists(out).unwrap());
 }
