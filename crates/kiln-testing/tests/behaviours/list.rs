@@ -60,10 +60,9 @@ const SCHEDULING: &[Behaviour] = &[
         "S2",
         "A goal ends in one of several ways, and whoever waits for it learns how many of its dependencies ended badly",
     ),
-    part(
+    whole(
         "S3",
-        "What could go next goes in an order that depends on nothing but what is wanted",
-        "builds of the longest remaining path first, by how long they took before",
+        "What could go next goes in an order: first what the longest way is left after, by how long builds took before, then by name",
     ),
     whole(
         "S4",
