@@ -39,7 +39,6 @@ use std::sync::{Arc, Mutex};
 
 use kiln_database::{Database, Notice, OpenOptions};
 use kiln_fs::{Component, Directory};
-use kiln_narinfo::PathInfo;
 use kiln_store_path::{StoreDir, StorePath};
 
 use crate::blocking::blocking;
@@ -195,10 +194,6 @@ impl LocalStore {
     /// Forgets what is known about paths that were changed.
     fn forget<'a>(&self, paths: impl IntoIterator<Item = &'a StorePath>) {
         self.0.infos.forget(paths);
-    }
-
-    fn cached_info(&self, path: &StorePath) -> Option<Arc<PathInfo>> {
-        self.0.infos.get(self.0.database.foreign_version(), path).0
     }
 }
 

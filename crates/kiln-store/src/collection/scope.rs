@@ -1,6 +1,6 @@
 //! What a collection is about: the whole store, or some paths; and what of it is alive.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use kiln_database::{Graph, Node, NodeSet};
 use kiln_events::EventSender;
@@ -64,14 +64,13 @@ pub(super) fn refuse_alive(
     let Scope::Paths { listed, .. } = scope else { return Ok(()) };
     let full = |path: &StorePath| store.print(path);
     // What belongs to a temporary root without being valid, such as a scratch directory, is kept too.
-    let owner = |path: &StorePath| {
-        roots.iter().find(|root| root.holder.is_temporary() && root.path.digest() == path.digest())
-    };
+    let temporary = roots.iter().filter(|root| root.holder.is_temporary());
+    let owners: HashMap<&str, &Root> = temporary.map(|root| (root.path.digest(), root)).collect();
     let is_alive = |path: &&StorePath| {
-        graph.node(path).is_some_and(|node| alive.contains(node)) || owner(path).is_some()
+        graph.node(path).is_some_and(|node| alive.contains(node)) || owners.contains_key(path.digest())
     };
     let Some(path) = listed.iter().find(is_alive) else { return Ok(()) };
-    let reason = match (reasons(graph, retention, roots, path).first(), owner(path)) {
+    let reason = match (reasons(graph, retention, roots, path).first(), owners.get(path.digest())) {
         (Some(reason), _) => {
             let way: Vec<String> = reason.way.iter().map(full).collect();
             format!("it is kept by the root '{}' -> {}", reason.holder, way.join(" -> "))
@@ -98,6 +97,7 @@ pub(super) fn refuse_announced(
     deleted: &[StorePath],
 ) -> Result<()> {
     let Scope::Paths { listed, .. } = scope else { return Ok(()) };
+    let deleted: HashSet<&StorePath> = deleted.iter().collect();
     let is_spared = |path: &&StorePath| announced.is_announced(path) && !deleted.contains(path);
     match listed.iter().find(is_spared) {
         None => Ok(()),

@@ -65,7 +65,9 @@ impl LocalStore {
     /// # Errors
     /// The path is not valid, is no derivation, or its file does not parse.
     pub async fn read_derivation(&self, path: &StorePath) -> Result<Arc<Derivation>> {
-        if let Some(derivation) = self.0.derivations.get(path).filter(|_| self.cached_info(path).is_some()) {
+        if let Some(derivation) =
+            self.0.derivations.get(path).filter(|_| self.known_path_info(path).is_some())
+        {
             return Ok(derivation);
         }
         let path = path.clone();

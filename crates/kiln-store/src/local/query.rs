@@ -21,7 +21,7 @@ impl LocalStore {
     /// # Errors
     /// The database cannot be read.
     pub async fn path_info(&self, path: &StorePath) -> Result<Option<Arc<PathInfo>>> {
-        if let Some(info) = self.cached_info(path) {
+        if let Some(info) = self.known_path_info(path) {
             return Ok(Some(info));
         }
         let path = path.clone();
@@ -63,7 +63,7 @@ impl LocalStore {
 
     /// What [`path_info`](Self::path_info) answers, if it can do so at once.
     pub fn known_path_info(&self, path: &StorePath) -> Option<Arc<PathInfo>> {
-        self.cached_info(path)
+        self.0.infos.get(self.0.database.foreign_version(), path).0
     }
 
     /// What is known about a path that has to be valid.
