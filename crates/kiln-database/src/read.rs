@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use crate::connection::Opener;
 use crate::error::{Error, Result};
-use crate::row::{COLUMN_COUNT, COLUMNS, RawRow, decode_path};
+use crate::row::{COLUMN_COUNT, COLUMNS, RawRow, decode_path, encode_paths};
 
 /// A connection that reads; see [`Database::reader`](crate::Database::reader).
 pub struct ReadConnection {
@@ -94,7 +94,7 @@ impl ReadConnection {
             "select {COLUMNS}, r.id, r.path from json_each(?1) j cross join ValidPaths v on v.path = j.value \
              left join Refs on Refs.referrer = v.id left join ValidPaths r on r.id = Refs.reference"
         );
-        let infos = self.infos("querying path infos", &sql, [self.json_list(paths)])?;
+        let infos = self.infos("querying path infos", &sql, [encode_paths(&self.store_dir, paths)])?;
         Ok(infos.into_iter().map(|info| (info.path.clone(), info)).collect())
     }
 
@@ -115,7 +115,7 @@ impl ReadConnection {
             return Ok(if self.is_valid(path)? { BTreeSet::from([path.clone()]) } else { BTreeSet::new() });
         }
         let sql = "select v.path from json_each(?1) j cross join ValidPaths v on v.path = j.value";
-        self.paths("querying validity", sql, [self.json_list(paths)])
+        self.paths("querying validity", sql, [encode_paths(&self.store_dir, paths)])
     }
 
     /// What each of `paths` refers to of them, by their positions, in ascending order; nothing if it is not valid.
@@ -123,7 +123,7 @@ impl ReadConnection {
         self.snapshot(|reader| {
             let sql = "select v.id, j.key from json_each(?1) j cross join ValidPaths v on v.path = j.value";
             let positions: HashMap<i64, usize> = reader
-                .rows("querying paths", sql, [reader.json_list(paths)], |row| {
+                .rows("querying paths", sql, [encode_paths(&reader.store_dir, paths)], |row| {
                     Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)? as usize))
                 })?
                 .into_iter()
@@ -212,7 +212,7 @@ impl ReadConnection {
             "{} select v.path from closure cross join ValidPaths v on v.id = closure.id",
             follow.common_table_expression()
         );
-        let closure = self.paths("computing a closure", &sql, [self.json_list(start)])?;
+        let closure = self.paths("computing a closure", &sql, [encode_paths(&self.store_dir, start)])?;
         match start.iter().find(|path| !closure.contains(*path)) {
             Some(path) => Err(Error::NotValid { path: self.store_dir.print(path) }),
             None => Ok(closure),
@@ -233,7 +233,7 @@ impl ReadConnection {
              left join Refs on Refs.referrer = v.id left join ValidPaths r on r.id = Refs.reference",
             follow.common_table_expression()
         );
-        let infos = self.infos("computing a closure", &sql, [self.json_list(start)])?;
+        let infos = self.infos("computing a closure", &sql, [encode_paths(&self.store_dir, start)])?;
         let closure: BTreeMap<_, _> = infos.into_iter().map(|info| (info.path.clone(), info)).collect();
         match start.iter().find(|path| !closure.contains_key(*path)) {
             Some(path) => Err(Error::NotValid { path: self.store_dir.print(path) }),
@@ -278,26 +278,6 @@ impl ReadConnection {
 
     pub(crate) const fn store_dir(&self) -> &StoreDir {
         &self.store_dir
-    }
-
-    /// Full paths as a JSON array, which is how a list becomes one bound parameter.
-    fn json_list(&self, paths: &[StorePath]) -> String {
-        let mut directory = serde_json::Value::from(self.store_dir.as_str()).to_string();
-        // The closing quote comes after the base name, which needs no escaping.
-        directory.pop();
-        let mut list = String::with_capacity(2 + paths.len() * (directory.len() + 64));
-        list.push('[');
-        for (index, path) in paths.iter().enumerate() {
-            if index > 0 {
-                list.push(',');
-            }
-            list.push_str(&directory);
-            list.push('/');
-            list.push_str(path.base_name());
-            list.push('"');
-        }
-        list.push(']');
-        list
     }
 
     pub(crate) fn rows<T>(

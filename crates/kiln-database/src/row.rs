@@ -106,3 +106,23 @@ pub(crate) fn encode_size(size: u64) -> Option<i64> {
 pub(crate) fn encode_signatures(signatures: &SignatureSet) -> Option<String> {
     (!signatures.is_empty()).then(|| signatures.to_separated())
 }
+
+/// Full paths as a JSON array, which is how a list becomes one bound parameter.
+pub(crate) fn encode_paths(store_dir: &StoreDir, paths: &[StorePath]) -> String {
+    let mut directory = serde_json::Value::from(store_dir.as_str()).to_string();
+    // The closing quote comes after the base name, which needs no escaping.
+    directory.pop();
+    let mut list = String::with_capacity(2 + paths.len() * (directory.len() + 64));
+    list.push('[');
+    for (index, path) in paths.iter().enumerate() {
+        if index > 0 {
+            list.push(',');
+        }
+        list.push_str(&directory);
+        list.push('/');
+        list.push_str(path.base_name());
+        list.push('"');
+    }
+    list.push(']');
+    list
+}

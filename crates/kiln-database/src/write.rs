@@ -6,12 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_hash::Sha256;
 use kiln_narinfo::{PathInfo, Realisation, SignatureSet};
 use kiln_store_path::{OutputName, StoreDir, StorePath};
+use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use crate::connection::Opener;
 use crate::cycle::find_cycle;
 use crate::error::{Error, Result};
-use crate::row::{encode_hash, encode_signatures, encode_size};
+use crate::row::{encode_hash, encode_paths, encode_signatures, encode_size};
 
 /// A path that is to become valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,45 +129,59 @@ impl WriteTransaction<'_> {
     /// # Errors
     /// A path has referrers that are not in the set. Paths that are not valid are skipped.
     pub fn invalidate(&self, set: &[StorePath]) -> Result<()> {
-        let mut rows = Vec::with_capacity(set.len());
-        for path in set {
-            if let Some(id) = self.find_id(path)? {
-                rows.push((path, id));
+        let (find, references, paths) = match set {
+            [_] => (
+                "select id from ValidPaths where path = ?1",
+                "delete from Refs where referrer = ?1",
+                "delete from ValidPaths where id = ?1",
+            ),
+            // SQLite prepares each statement for being undone by itself, since triggers and foreign keys belong to it: one that
+            // deletes many rows costs hardly more than one that deletes a single row.
+            _ => (
+                "select v.id from json_each(?1) j cross join ValidPaths v on v.path = j.value",
+                "delete from Refs where referrer in (select value from json_each(?1))",
+                "delete from ValidPaths where id in (select value from json_each(?1))",
+            ),
+        };
+        let wanted = match set {
+            [path] => self.print(path),
+            _ => encode_paths(self.store_dir, set),
+        };
+        let ids: Vec<i64> = self.sql("querying paths", || {
+            self.connection.prepare_cached(find)?.query_map([wanted.as_str()], |row| row.get(0))?.collect()
+        })?;
+        let rows = match ids.as_slice() {
+            [] => return Ok(()),
+            [id] if set.len() == 1 => Value::Integer(*id),
+            ids => Value::Text(serde_json::Value::from(ids).to_string()),
+        };
+        self.sql("removing references", || self.connection.prepare_cached(references)?.execute([&rows]))?;
+        match self.connection.prepare_cached(paths).and_then(|mut delete| delete.execute([&rows])) {
+            Ok(_) => Ok(()),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                Err(self.in_use(set, error)?)
             }
+            Err(error) => Err(self.opener.sqlite_error("invalidating paths", error)),
         }
-        for (_, id) in &rows {
-            self.sql("removing references", || {
-                self.connection.prepare_cached("delete from Refs where referrer = ?1")?.execute([id])
-            })?;
-        }
-        for (path, id) in rows {
-            let deleted = self
-                .connection
-                .prepare_cached("delete from ValidPaths where id = ?1")
-                .and_then(|mut delete| delete.execute([id]));
-            match deleted {
-                Ok(_) => {}
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                    return Err(self.in_use(path, id)?);
-                }
-                Err(error) => return Err(self.opener.sqlite_error("invalidating a path", error)),
-            }
-        }
-        Ok(())
     }
 
-    /// Why a path cannot be made invalid: some of those that refer to it.
-    fn in_use(&self, path: &StorePath, id: i64) -> Result<Error> {
-        let referrers = self.sql("querying referrers", || {
-            self.connection
-                .prepare_cached(
-                    "select v.path from Refs join ValidPaths v on v.id = Refs.referrer \
-                     where Refs.reference = ?1 order by v.path limit 10",
-                )?
-                .query_map([id], |row| row.get(0))?
-                .collect()
-        })?;
-        Ok(Error::InUse { path: self.print(path), referrers })
+    /// Why a set cannot be made invalid: the first of its paths that others refer to, and some of these.
+    fn in_use(&self, set: &[StorePath], refused: rusqlite::Error) -> Result<Error> {
+        for path in set {
+            let referrers: Vec<String> = self.sql("querying referrers", || {
+                self.connection
+                    .prepare_cached(
+                        "select v.path from ValidPaths t cross join Refs on Refs.reference = t.id \
+                         cross join ValidPaths v on v.id = Refs.referrer where t.path = ?1 order by v.path limit 10",
+                    )?
+                    .query_map([self.print(path)], |row| row.get(0))?
+                    .collect()
+            })?;
+            if !referrers.is_empty() {
+                return Ok(Error::InUse { path: self.print(path), referrers });
+            }
+        }
+        Ok(self.opener.sqlite_error("invalidating paths", refused))
     }
 
     /// Adds signatures to a valid path.

@@ -23,6 +23,21 @@ pub(crate) const OPEN_FILE: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOCTTY);
 
+/// Opens something for reading, without having the time of that noted where that is possible: it is of no interest in a store,
+/// and to note it is to write to the disk. Root may ask for that; who is root only in a user namespace may for some files.
+pub(crate) fn without_access_time<T>(
+    flags: OFlags,
+    open: impl Fn(OFlags) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    if rustix::process::geteuid().is_root() {
+        match open(flags | OFlags::NOATIME) {
+            Err(Errno::PERM) => {}
+            result => return result,
+        }
+    }
+    open(flags)
+}
+
 /// How files are opened to look at and change what the system says of them, whatever they are.
 pub(crate) const OPEN_PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -89,9 +104,11 @@ impl Directory {
     /// If it isn't there, or the way there has a link or `..` in it.
     pub fn open_beneath(&self, relative: &Path) -> Result<File> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.fd, relative, OPEN_FILE, Mode::empty(), resolve)
-            .map(File::from)
-            .during("open", || self.path.join(relative))
+        without_access_time(OPEN_FILE, |flags| {
+            rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), resolve)
+        })
+        .map(File::from)
+        .during("open", || self.path.join(relative))
     }
 
     /// What the system says of `name` in this directory; nothing if it isn't there. Links aren't followed.

@@ -7,6 +7,7 @@
 mod compare;
 mod entries;
 mod optimise;
+mod replacing;
 
 pub use entries::{EntryCheck, RemovedLinks};
 pub use optimise::PooledFiles;
@@ -17,7 +18,7 @@ use crate::component::Component;
 use crate::directory::{Directory, OPEN_DIRECTORY, scratch_name};
 use crate::dump::FileHash;
 use crate::error::{During as _, Error, Result};
-use crate::status::{Kind, Status};
+use crate::status::{Identity, Kind, Status};
 use crate::walk::Place;
 use kiln_hash::Sha256;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -50,6 +51,12 @@ struct Linkable<'a> {
     /// Whether the parent is a directory of a store path, which nobody may write, and not the store's.
     in_tree: bool,
     status: Status,
+}
+
+/// An entry of the pool with the contents of a file that is another inode.
+struct Entry {
+    name: Component,
+    identity: Identity,
 }
 
 /// What became of an attempt to replace a file.
@@ -144,23 +151,65 @@ impl LinkPool {
         (linked, pooled): (&mut Linked, &PooledFiles),
         path: &dyn Fn() -> PathBuf,
     ) -> Result<()> {
-        let entry = Component::new(hash.nix32())?;
         for _ in 0..ATTEMPTS {
-            let Some(existing) = self.entry(file, &entry, pooled, path)? else { return Ok(()) };
-            if existing.identity != file.status.identity {
-                match self.replace(file, &entry).during("replace by a hard link", path)? {
-                    Replaced::Yes => {
-                        linked.files += 1;
-                        linked.bytes += file.status.size;
-                    }
-                    Replaced::TooManyLinks => return Ok(()),
-                    Replaced::Vanished => continue,
-                }
+            let Some(entry) = self.entry_for(file, hash, pooled, path)? else { return Ok(()) };
+            if self.share(file, &entry, (linked, pooled), path)? {
+                return Ok(());
             }
-            pooled.insert_read(existing.identity);
-            return Ok(());
         }
         Ok(())
+    }
+
+    /// Puts a link to an entry in place of the file; if the entry has gone meanwhile, as [`LinkPool::link`] does.
+    fn share_or_link(
+        &self,
+        file: &Linkable<'_>,
+        entry: &Entry,
+        hash: &Sha256,
+        (linked, pooled): (&mut Linked, &PooledFiles),
+        path: &dyn Fn() -> PathBuf,
+    ) -> Result<()> {
+        if self.share(file, entry, (&mut *linked, pooled), path)? {
+            return Ok(());
+        }
+        self.link(file, hash, (linked, pooled), path)
+    }
+
+    /// The entry that a file is to be replaced by a link to; nothing if it is to stay what it is.
+    fn entry_for(
+        &self,
+        file: &Linkable<'_>,
+        hash: &Sha256,
+        pooled: &PooledFiles,
+        path: &dyn Fn() -> PathBuf,
+    ) -> Result<Option<Entry>> {
+        let name = Component::new(hash.nix32())?;
+        let Some(existing) = self.entry(file, &name, pooled, path)? else { return Ok(None) };
+        if existing.identity == file.status.identity {
+            pooled.insert_read(existing.identity);
+            return Ok(None);
+        }
+        Ok(Some(Entry { name, identity: existing.identity }))
+    }
+
+    /// Puts a link to an entry in place of the file. `false` if the entry has gone meanwhile.
+    fn share(
+        &self,
+        file: &Linkable<'_>,
+        entry: &Entry,
+        (linked, pooled): (&mut Linked, &PooledFiles),
+        path: &dyn Fn() -> PathBuf,
+    ) -> Result<bool> {
+        match self.replace(file, &entry.name).during("replace by a hard link", path)? {
+            Replaced::Yes => {
+                linked.files += 1;
+                linked.bytes += file.status.size;
+                pooled.insert_read(entry.identity);
+                Ok(true)
+            }
+            Replaced::TooManyLinks => Ok(true),
+            Replaced::Vanished => Ok(false),
+        }
     }
 
     /// The pool's entry; nothing if the file could not be made one because the pool's directory is full.

@@ -2,7 +2,9 @@
 //!
 //! It isn't recursive. As an archive has at most 64 levels, so many directories are open at most; deeper trees are refused.
 
-use crate::directory::{OPEN_DIRECTORY, OPEN_FILE, OPEN_PLACE, change_permissions_of_place, join};
+use crate::directory::{
+    OPEN_DIRECTORY, OPEN_FILE, OPEN_PLACE, change_permissions_of_place, join, without_access_time,
+};
 use crate::entries::Entries;
 use crate::error::{During as _, Error, Result};
 use crate::status::{Kind, Status};
@@ -40,7 +42,8 @@ impl<'a> Place<'a> {
 
     /// Opens a regular file for reading.
     pub(crate) fn open_file(&self) -> Result<(OwnedFd, Status)> {
-        let file = self.open(OPEN_FILE).map_err(|error| self.not_opened(error))?;
+        let file = without_access_time(OPEN_FILE, |flags| self.open(flags));
+        let file = file.map_err(|error| self.not_opened(error))?;
         let status = Status::of(file.as_fd()).during("look at", || self.path())?;
         match status.kind {
             Kind::Regular => Ok((file, status)),
@@ -173,10 +176,9 @@ fn visit(
         Kind::Regular => visitor.regular(place)?,
         Kind::Symlink => visitor.symlink(place)?,
         Kind::Directory => {
-            let directory = match place.open(OPEN_DIRECTORY) {
-                Err(Errno::ACCESS) if visitor.may_grant() && place.grant(Kind::Directory, 0o500)? => {
-                    place.open(OPEN_DIRECTORY)
-                }
+            let open = || without_access_time(OPEN_DIRECTORY, |flags| place.open(flags));
+            let directory = match open() {
+                Err(Errno::ACCESS) if visitor.may_grant() && place.grant(Kind::Directory, 0o500)? => open(),
                 result => result,
             };
             let directory = directory.map_err(|error| place.not_opened(error))?;

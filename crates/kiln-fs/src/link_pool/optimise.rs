@@ -1,5 +1,6 @@
 //! Linking the files of trees whose hashes aren't known yet.
 
+use super::replacing::Replacing;
 use super::{LinkPool, Linkable, Linked};
 use crate::component::Component;
 use crate::dump::FileHasher;
@@ -10,7 +11,9 @@ use kiln_hash::Sha256;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 128 << 10;
@@ -58,27 +61,38 @@ impl LinkPool {
     /// If something can't be read, or the system refuses something; the tree is whole all the same.
     pub fn optimise_tree(&self, name: &Component, pooled: &PooledFiles) -> Result<Linked> {
         let path = self.store.path().as_os_str().as_bytes();
-        let mut optimise = Optimise { pool: self, pooled, linked: Linked::default(), depth: 0 };
-        walk(&Place::new(self.store.as_fd(), name.as_c_str(), path), &mut optimise)?;
-        Ok(optimise.linked)
+        thread::scope(|scope| {
+            let replacing = Replacing::new(self, pooled, scope);
+            let mut optimise = Optimise { pool: self, pooled, replacing, suspicious: Vec::new(), depth: 0 };
+            let walked = walk(&Place::new(self.store.as_fd(), name.as_c_str(), path), &mut optimise);
+            let Optimise { replacing, suspicious, .. } = optimise;
+            let linked = replacing.finish();
+            walked?;
+            Ok(Linked { suspicious, ..linked? })
+        })
     }
 }
 
-struct Optimise<'a> {
+struct Optimise<'a, 'scope> {
     pool: &'a LinkPool,
     pooled: &'a PooledFiles,
-    linked: Linked,
+    replacing: Replacing<'a, 'scope>,
+    suspicious: Vec<PathBuf>,
     depth: usize,
 }
 
-impl Optimise<'_> {
-    fn link(&mut self, place: &Place<'_>, status: Status, hash: &Sha256) -> Result<()> {
+impl Optimise<'_, '_> {
+    fn link(&mut self, place: &Place<'_>, status: Status, hash: Sha256) -> Result<()> {
         let file = Linkable { parent: place.directory, name: place.name, in_tree: self.depth > 0, status };
-        self.pool.link(&file, hash, (&mut self.linked, self.pooled), &|| place.path())
+        let path = &|| place.path();
+        match self.pool.entry_for(&file, &hash, self.pooled, path)? {
+            Some(entry) => self.replacing.replace(&file, entry, hash, path),
+            None => Ok(()),
+        }
     }
 }
 
-impl Visitor for Optimise<'_> {
+impl Visitor for Optimise<'_, '_> {
     fn enter(&mut self, _: &Place<'_>, _: BorrowedFd<'_>) -> Result<()> {
         self.depth += 1;
         Ok(())
@@ -95,11 +109,11 @@ impl Visitor for Optimise<'_> {
             return Ok(());
         }
         if status.permissions & 0o200 != 0 {
-            self.linked.suspicious.push(place.path());
+            self.suspicious.push(place.path());
             return Ok(());
         }
         let (hash, status) = hash_file(place)?;
-        self.link(place, status, &hash)
+        self.link(place, status, hash)
     }
 
     fn symlink(&mut self, place: &Place<'_>) -> Result<()> {
@@ -111,7 +125,7 @@ impl Visitor for Optimise<'_> {
             return Ok(());
         }
         let hash = hash_symlink(place)?;
-        self.link(place, status, &hash)
+        self.link(place, status, hash)
     }
 }
 

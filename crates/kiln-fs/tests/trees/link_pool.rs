@@ -110,6 +110,36 @@ fn trees_are_linked_without_known_hashes() {
     assert_eq!(names, hashes);
 }
 
+/// In a large tree, files are replaced beside finding them.
+#[test]
+fn large_trees_are_linked_wholly() {
+    let scratch = Scratch::new();
+    let (directories, files) = (3, 200);
+    for directory in 0..directories {
+        let path = scratch.path("large").join(directory.to_string());
+        fs::create_dir_all(&path).unwrap();
+        for file in 0..files {
+            fs::write(path.join(file.to_string()), format!("{}", file / 2)).unwrap();
+        }
+    }
+    let before = scanned(&scratch, "large");
+    let pool = LinkPool::open(&scratch.directory).unwrap();
+    let linked = pool.optimise_tree(&component("large"), &pool.pooled_files().unwrap()).unwrap();
+    assert_eq!(linked.files, directories * files - files / 2);
+    assert_eq!(pool.names().unwrap().len() as u64, files / 2);
+    assert_eq!(scanned(&scratch, "large"), before, "the tree is as it was");
+    for directory in 0..directories {
+        let path = scratch.path("large").join(directory.to_string());
+        assert_eq!((mode(&path), fs::metadata(&path).unwrap().mtime()), (0o555, 1));
+        for file in 0..files {
+            let first = scratch.path("large/0").join((file / 2 * 2).to_string());
+            assert_eq!(inode(&path.join(file.to_string())), inode(&first));
+        }
+    }
+    let left = fs::read_dir(scratch.path("")).unwrap().count();
+    assert_eq!(left, 2, "nothing is left beside the tree and the pool");
+}
+
 #[test]
 fn files_in_the_pool_are_not_read_again() {
     let scratch = Scratch::new();
