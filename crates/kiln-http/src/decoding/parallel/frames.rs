@@ -4,16 +4,18 @@ use std::io::{self, BufRead, Read as _};
 
 use super::super::ZSTD_WINDOW;
 
-/// Frames that are longer than this, or whose contents are, are not for threads. So much memory can be taken by a frame on
-/// each side of its decoder.
+/// Frames whose contents are longer than this are not for threads.
 pub(super) const LARGEST: usize = 16 << 20;
+
+/// Frames that are longer than this are not, either. What can't be compressed becomes a little longer.
+const LARGEST_FRAME: usize = LARGEST + LARGEST / 256;
 
 const MAGIC: u32 = 0xFD2F_B528;
 
 /// The magic number of frames that decoders skip, but for its last four bits.
 const SKIPPABLE: u32 = 0x184D_2A50;
 
-/// No block has more bytes than this, on neither side.
+/// No block has more bytes than this, nor has what it makes.
 const LARGEST_BLOCK: usize = 128 << 10;
 
 /// What comes next in a file.
@@ -117,7 +119,7 @@ impl<S: BufRead> Walk<'_, S> {
     /// Reads on; whether there was so much, and the frame not too long.
     fn pass(&mut self, length: u64) -> io::Result<bool> {
         let has = self.bytes.len() - self.start;
-        if length > LARGEST.saturating_sub(has) as u64 {
+        if length > LARGEST_FRAME.saturating_sub(has) as u64 {
             return Ok(false);
         }
         let read = self.source.by_ref().take(length).read_to_end(self.bytes)?;

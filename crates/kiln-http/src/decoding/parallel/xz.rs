@@ -10,10 +10,10 @@ use liblzma::stream::{Error, MtStreamBuilder};
 use super::super::{Coding, XZ_MEMORY, make};
 use super::budget::{Budget, Permits};
 
-/// How much memory the decoders of blocks may take for each thread, with what goes in and what comes out: liblzma keeps
-/// both of each block in memory. What `xz -6` makes on several threads, blocks of 24 MiB, takes some 40 MiB at most if it compresses to a
-/// third. Blocks that would take more than all threads may together are decoded as if there was one thread, and have the
-/// limit that they have then.
+/// How much memory there is for each thread. liblzma counts the dictionary of each block that is being decoded, and
+/// all that goes in and comes out of it, which it keeps in memory: 40 MiB for a block of 24 MiB, as `xz -6` makes them,
+/// that was compressed to a third. If blocks take more, fewer are decoded at once. One that takes more than there is for
+/// all threads is decoded as if there was one, and the limit is [`XZ_MEMORY`] then, for its dictionary alone.
 const THREAD_MEMORY: u64 = 48 << 20;
 
 /// Bytes of the head of a stream.

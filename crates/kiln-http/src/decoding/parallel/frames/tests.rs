@@ -146,6 +146,21 @@ fn heads_that_ask_for_much_are_refused() {
 }
 
 #[test]
+fn the_largest_contents_fit_also_if_they_are_not_compressible() {
+    let mut state = 1_u64;
+    let random = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    let random: Vec<u8> = random.flatten().take(LARGEST).collect();
+    let frame = zstd::bulk::compress(&random, 1).unwrap();
+    assert!(frame.len() > LARGEST);
+    assert_eq!(next(&mut frame.as_slice(), &mut Vec::new()).unwrap(), Next::Frame(LARGEST));
+}
+
+#[test]
 fn blocks_without_end_are_not_read_for_ever() {
     let block: Vec<u8> =
         (LARGEST_BLOCK as u32 * 8).to_le_bytes()[..3].iter().copied().chain(vec![0; LARGEST_BLOCK]).collect();
@@ -154,7 +169,7 @@ fn blocks_without_end_are_not_read_for_ever() {
     let file: Vec<u8> = std::iter::once(&start[..]).chain(blocks).flatten().copied().collect();
     let mut bytes = Vec::new();
     assert_eq!(next(&mut file.as_slice(), &mut bytes).unwrap(), Next::Other);
-    assert!(bytes.len() <= LARGEST);
+    assert!(bytes.len() <= LARGEST_FRAME);
 }
 
 #[test]

@@ -151,6 +151,20 @@ fn no_more_is_read_than_fits() {
 }
 
 #[test]
+fn many_readers_share_few_threads() {
+    let (part, budget) = (text(20_000), Budget::new(3));
+    let file = frame(&part).repeat(30);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                assert!(all(small_pieces(file.as_slice(), 1, &budget)).unwrap() == part.repeat(30))
+            });
+        }
+    });
+    assert_eq!(budget.free(), 3);
+}
+
+#[test]
 fn the_failure_of_a_source_comes_after_what_was_before_and_stays() {
     struct Broken;
     impl Read for Broken {
