@@ -22,7 +22,7 @@ const WORTHWHILE: u64 = 8 << 20;
 /// `length` is how many bytes will be read, as far as that is known; nothing depends on it but the number of threads.
 ///
 /// The threads begin with the first read, and end at the latest when the reader is dropped, which waits for them. They take
-/// 48 MiB of memory each, or less.
+/// some 48 MiB of memory each at most.
 pub fn decoder_on_threads<'a>(
     coding: Coding,
     source: impl BufRead + Send + 'a,

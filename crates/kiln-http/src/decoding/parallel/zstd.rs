@@ -131,6 +131,8 @@ impl<'a, S: BufRead + Send + 'a> Read for Frames<'a, S> {
             if length > 0 {
                 return Ok(length);
             }
+            // It makes room for the next one.
+            self.current = Cursor::default();
             match self.next_piece() {
                 Some(Ok(piece)) => self.current = Cursor::new(piece),
                 Some(Err(error)) => {
@@ -155,13 +157,18 @@ impl Piece {
     /// Has a piece decoded, on a thread if there may be one.
     fn new(bytes: Vec<u8>, length: usize, permit: Option<Permits>) -> Self {
         let Some(permit) = permit else { return Self::Decoded(decode(&bytes, length)) };
-        let work = move || {
-            let _permit = permit;
-            decode(&bytes, length)
+        let bytes = Arc::new(bytes);
+        let work = {
+            let bytes = Arc::clone(&bytes);
+            move || {
+                let _permit = permit;
+                decode(&bytes, length)
+            }
         };
         match thread::Builder::new().name("decoder".to_owned()).spawn(work) {
             Ok(thread) => Self::Decoding(thread),
-            Err(error) => Self::Decoded(Err(error)),
+            // The system has its own limits for threads.
+            Err(_) => Self::Decoded(decode(&bytes, length)),
         }
     }
 
