@@ -1,6 +1,7 @@
 //! Threads that help with decoding: that there are some, not many, and none when they are no longer needed. This is a
 //! program of its own because it counts all threads.
 
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::fs;
