@@ -39,7 +39,8 @@ pub struct WriteOptions {
     pub compression: Compression,
     /// `compression-level`: how hard, in the compressor's own terms; nothing for its default.
     pub level: Option<u32>,
-    /// `parallel-compression`: whether one archive is compressed by several threads, where the compressor can.
+    /// `parallel-compression`: whether one archive is compressed by several threads, where the compressor can, and in parts
+    /// that several can decompress.
     pub parallel: bool,
     /// `secret-key`, `secret-keys`: what narinfos are signed with.
     pub secret_keys: Vec<SecretKey>,

@@ -2,6 +2,10 @@
 //!
 //! Decoders read as they are read, and take bounded memory whatever the data says.
 
+mod parallel;
+
+pub use parallel::decoder_on_threads;
+
 use liblzma::stream::{CONCATENATED, Stream};
 use std::io::{self, BufRead, Read};
 use thiserror::Error;
@@ -63,24 +67,27 @@ impl Coding {
 /// Reads what is in `source`, from the first time on that this is read: making a decoder may read already. Data that is
 /// damaged or cut off, or needs too much memory, is an error of reading.
 pub fn decoder<'a>(coding: Coding, source: impl BufRead + Send + 'a) -> impl Read + Send + 'a {
-    Decoder::Idle(Some((coding, source)))
+    Decoder::Idle(Some((source, move |source| make(coding, source))))
 }
 
-enum Decoder<'a, S> {
-    /// Nothing was read; without a source, making the decoder has failed.
-    Idle(Option<(Coding, S)>),
+enum Decoder<'a, S, M> {
+    /// Nothing was read. There are a source and what makes a decoder of it, unless that has failed.
+    Idle(Option<(S, M)>),
     Reading(Box<dyn Read + Send + 'a>),
 }
 
-impl<'a, S: BufRead + Send + 'a> Read for Decoder<'a, S> {
+impl<'a, S, M> Read for Decoder<'a, S, M>
+where
+    M: FnOnce(S) -> io::Result<Box<dyn Read + Send + 'a>>,
+{
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self {
                 Self::Reading(decoder) => return decoder.read(buffer),
                 Self::Idle(idle) => {
                     let failed = || io::Error::other("there is no decoder");
-                    let (coding, source) = idle.take().ok_or_else(failed)?;
-                    *self = Self::Reading(make(coding, source)?);
+                    let (source, make) = idle.take().ok_or_else(failed)?;
+                    *self = Self::Reading(make(source)?);
                 }
             }
         }

@@ -8,7 +8,8 @@
 //! [`Client::put`] sends a file, from its start each time that it has to be tried again, [`Client::put_in_parts`] sends one to
 //! a bucket so that only a part has to be sent again, and [`Client::exists`] asks whether there is one.
 //!
-//! [`decoder`] undoes the ways in which files are compressed, on their way or where they lie.
+//! [`decoder`] undoes the ways in which files are compressed, on their way or where they lie; [`decoder_on_threads`] does that
+//! with a few threads for a large file.
 //!
 //! The client needs tokio and nothing else of its surroundings: it runs in the engine's runtime as well as in a runtime
 //! of one thread inside a builder's sandbox. What servers send is hostile: heads, redirects, waits and memory are bounded.
@@ -37,7 +38,7 @@ mod upload;
 mod upload_body;
 
 pub use client::Client;
-pub use decoding::{Coding, UnknownCoding, XZ_MEMORY, decoder};
+pub use decoding::{Coding, UnknownCoding, XZ_MEMORY, decoder, decoder_on_threads};
 pub use download::{Download, Piece, Retry, SmallFile};
 pub use failure::{DownloadError, Failure};
 pub use multipart::{LEAST_PART, Parts};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kiln_hash::Hasher;
-use kiln_http::{Coding, decoder};
+use kiln_http::{Coding, decoder_on_threads};
 use kiln_narinfo::Compression;
 
 use crate::error::FetchFault;
@@ -80,7 +80,10 @@ pub(crate) fn unpacked(
     let check = SharedCheck(Arc::new(Mutex::new(check)));
     let decoded: Box<dyn Read + Send> = match coding(&file.compression)? {
         None => Box::new(check.clone()),
-        Some(coding) => Box::new(decoder(coding, BufReader::with_capacity(BUFFER, check.clone()))),
+        Some(coding) => {
+            let source = BufReader::with_capacity(BUFFER, check.clone());
+            Box::new(decoder_on_threads(coding, source, nar_size))
+        }
     };
     let compression = file.compression.to_string();
     Ok(Box::new(Unpacked { decoded, check, compression, progress: progress.clone(), ended: false }))
@@ -175,7 +178,7 @@ impl FileCheck {
     }
 }
 
-/// The decoder has it, and who reads on when that has ended. Both are on one thread.
+/// The decoder has it, and who reads on when that has ended. Both are on one thread, also if others help the decoder.
 #[derive(Clone)]
 struct SharedCheck(Arc<Mutex<FileCheck>>);
 

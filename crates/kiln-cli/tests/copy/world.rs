@@ -43,6 +43,16 @@ let
   link = n: if n == 0 then leaf 0 else mk "link-${toString n}" "mkdir $out; echo ${link (n - 1)} ${leaf n} > $out/refs";
 in link 12"#;
 
+/// A file that is worth several threads.
+pub(crate) const LARGE: &str = r#"
+derivation {
+  name = "large";
+  system = builtins.currentSystem;
+  builder = "/bin/sh";
+  args = [ "-ec" "seq 3500000 > $out" ];
+  PATH = "/usr/bin:/bin";
+}"#;
+
 /// A store, what was built in it, and a key.
 pub(crate) struct World {
     pub(crate) store: SharedStore,

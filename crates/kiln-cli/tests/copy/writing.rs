@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::world::{World, check_cache, fields, files, narinfos};
+use crate::world::{LARGE, World, check_cache, fields, files, narinfos};
 
 const COMPRESSIONS: [&str; 6] = ["none", "xz", "zstd", "bzip2", "gzip", "br"];
 
@@ -67,6 +67,46 @@ fn nix_reads_each_compression() {
             world.same(path.as_ref(), &world.in_other_store(&name, path));
         }
     }
+}
+
+#[test]
+fn what_is_compressed_in_parts_is_read_by_both() {
+    let Some(world) = World::with(LARGE) else { return };
+    let text = fs::read(&world.top).unwrap();
+    assert!(text.len() > 25_000_000);
+    for (compression, level) in [("zstd", -1), ("xz", 1)] {
+        let parameters = format!(
+            "compression={compression}&compression-level={level}&parallel-compression=true&secret-key={}",
+            world.secret_key.display()
+        );
+        world.copy(&["--to", &world.cache(compression, &parameters), &world.top]);
+        let (place, cache) = (world.place(compression), world.cache(compression, ""));
+        assert_eq!(check_cache(&place), 1);
+        if compression == "zstd" {
+            let narinfo = narinfos(&place).into_values().next().unwrap();
+            let file = fs::read(place.join(&fields(&narinfo)["URL"])).unwrap();
+            let heads = file.windows(4).filter(|bytes| bytes == b"\x28\xb5\x2f\xfd").count();
+            assert!(heads >= 4, "{heads} frames");
+        }
+
+        let (kilns, nixes) = (format!("kilns-{compression}"), format!("nixes-{compression}"));
+        let keys = ["--trusted-public-keys", &world.public_key];
+        let to = world.other_store(&kilns);
+        world.copy(&[&["--from", &cache, "--to", &to, &world.top], &keys[..]].concat());
+        let trusted = ["--option", "trusted-public-keys", &world.public_key];
+        let to = world.other_store(&nixes);
+        world.nix(&[&["copy", "--from", &cache, "--to", &to, &world.top], &trusted[..]].concat());
+        for store in [kilns, nixes] {
+            assert!(fs::read(world.in_other_store(&store, &world.top)).unwrap() == text, "{store}");
+        }
+
+        world.store.nix().run("nix-store", ["--delete", &world.top]);
+        let substituting =
+            ["-r", &world.top, "--option", "substitute", "true", "--option", "substituters", &cache];
+        world.store.nix().run("nix-store", [&substituting[..], &trusted].concat());
+        assert!(fs::read(&world.top).unwrap() == text);
+    }
+    world.store.verify();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use kiln_hash::{Algorithm, Hash};
 use proptest::prelude::*;
+use std::io::Write as _;
 
 fn file(bytes: &[u8], compression: &str) -> NarFile {
     NarFile {
@@ -71,6 +72,51 @@ fn damage_is_told() {
     for unknown in ["lz4", "foo\n\x1b[2J"] {
         let fault = read(&file(b"", unknown), 5, Vec::new(), 100).unwrap_err();
         assert!(matches!(&fault, FetchFault::Compression(name) if !name.contains('\n')), "{fault}");
+    }
+}
+
+/// An archive that is worth several threads, and files of it in parts that can be unpacked at once.
+fn large() -> (Vec<u8>, [(&'static str, Vec<u8>); 2]) {
+    let nar: Vec<u8> = (0..5_000_000_u32).flat_map(|number| (number / 5).to_le_bytes()).collect();
+    let frames: Vec<u8> =
+        nar.chunks(3 << 20).flat_map(|part| zstd::bulk::compress(part, 1).unwrap()).collect();
+    let mut blocks = liblzma::stream::MtStreamBuilder::new();
+    let stream = blocks.preset(0).check(liblzma::stream::Check::Crc64).threads(2).encoder().unwrap();
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(&nar).unwrap();
+    (nar, [("zstd", frames), ("xz", encoder.finish().unwrap())])
+}
+
+#[test]
+fn g5_large_files_in_parts_are_checked_as_all_are() {
+    let (nar, files) = large();
+    let nar_size = nar.len() as u64;
+    for (compression, bytes) in files {
+        let right = file(&bytes, compression);
+        assert!(read(&right, nar_size, bytes.clone(), 100_000).unwrap() == nar);
+
+        let mut damaged = bytes.clone();
+        damaged[bytes.len() / 2] ^= 1;
+        assert!(read(&right, nar_size, damaged.clone(), 100_000).is_err());
+        let unstated = NarFile { hash: None, size: None, ..right.clone() };
+        if compression == "xz" {
+            let fault = read(&unstated, nar_size, damaged, 100_000).unwrap_err();
+            assert_eq!(fault.to_string(), "its xz file is damaged: lzma data error");
+        }
+        let cut = bytes[..bytes.len() - 1].to_vec();
+        let fault = read(&unstated, nar_size, cut.clone(), 100_000).unwrap_err();
+        assert!(fault.to_string().contains(" file is damaged: "), "{fault}");
+        let fault = read(&right, nar_size, cut, 100_000).unwrap_err();
+        assert!(matches!(fault, FetchFault::FileSize { .. }), "{fault}");
+        let other = NarFile { hash: Some(Hash::of(Algorithm::Sha256, b"other")), ..right.clone() };
+        let fault = read(&other, nar_size, bytes.clone(), 100_000).unwrap_err();
+        assert!(matches!(fault, FetchFault::FileHash { .. }), "{fault}");
+
+        // Who stops in the middle is not kept.
+        let (progress, wanted) = (Progress::default(), Arc::new(()));
+        let source = Box::new(io::Cursor::new(bytes));
+        let mut reader = unpacked(&right, nar_size, source, &progress, Arc::downgrade(&wanted)).unwrap();
+        reader.read_exact(&mut [0; 1000]).unwrap();
     }
 }
 

@@ -1,0 +1,45 @@
+//! Decoding one large file on several threads, where its format has parts that stand for themselves: blocks of xz whose
+//! heads tell their sizes, frames of zstd whose heads tell the size of their contents.
+//!
+//! What has no such parts, and what is unusual or damaged, is left to the ordinary decoder, from the place on where that
+//! shows: so errors are told in its words. All of a process share a [`Budget`] of threads, so that many files at once do
+//! not start many times as many threads; a file that gets none of them is decoded on the thread that reads it.
+
+mod budget;
+mod frames;
+mod xz;
+mod zstd;
+
+use std::io::{self, BufRead, Read};
+
+use super::{Coding, Decoder, make};
+use budget::Budget;
+
+/// Contents that are not longer than this are not worth a thread, in bytes.
+const WORTHWHILE: u64 = 8 << 20;
+
+/// Reads what is in `source` like [`decoder`](super::decoder), with the help of a few threads if that is possible and pays.
+/// `length` is how many bytes will be read, as far as that is known; nothing depends on it but the number of threads.
+///
+/// The threads begin with the first read, and end at the latest when the reader is dropped, which waits for them. They take
+/// some 48 MiB of memory each at most.
+pub fn decoder_on_threads<'a>(
+    coding: Coding,
+    source: impl BufRead + Send + 'a,
+    length: u64,
+) -> impl Read + Send + 'a {
+    Decoder::Idle(Some((source, move |source| make_parallel(coding, source, length))))
+}
+
+fn make_parallel<'a>(
+    coding: Coding,
+    source: impl BufRead + Send + 'a,
+    length: u64,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let budget = Budget::of_process();
+    match coding {
+        Coding::Xz if length > WORTHWHILE => xz::reader(source, length, budget),
+        Coding::Zstd if length > WORTHWHILE => Ok(Box::new(zstd::Frames::new(source, budget))),
+        _ => make(coding, source),
+    }
+}
