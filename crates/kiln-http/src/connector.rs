@@ -1,5 +1,6 @@
 //! Connections to servers: directly or through a proxy, with or without TLS.
 
+use crate::resolver::Resolver;
 use crate::settings::TransferSettings;
 use crate::tls::NoTls;
 use hyper::Uri;
@@ -75,7 +76,7 @@ impl AsyncWrite for Unscattered {
 /// Makes connections for the client.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    tcp: HttpConnector,
+    tcp: HttpConnector<Resolver>,
     /// Or why there is no TLS.
     tls: Result<Arc<ClientConfig>, NoTls>,
     http2: bool,
@@ -89,7 +90,7 @@ impl Connector {
         tls: Result<Arc<ClientConfig>, NoTls>,
         proxies: Arc<Matcher>,
     ) -> Self {
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         Self { tcp, tls, http2: settings.http2, proxies, timeout: settings.connect_timeout }

@@ -28,6 +28,7 @@ mod download;
 mod failure;
 mod multipart;
 mod netrc;
+mod resolver;
 mod resume;
 mod retry;
 mod s3;
