@@ -213,6 +213,15 @@ fn b11_a_slow_transfer_is_not_a_stalled_one() {
     assert_eq!(bench.contents(), OK);
 }
 
+/// No resolver is asked about these names, and hardly one would know this one.
+#[test]
+fn names_below_localhost_are_this_machine() {
+    let server = Server::answering([ok()]);
+    let bench = Bench::fetchurl(&server.url("/file").replace("127.0.0.1", "cache.localhost"));
+    bench.succeed();
+    assert_eq!(bench.contents(), OK);
+}
+
 #[test]
 fn b11_redirects_are_followed() {
     let target = Server::answering([ok()]);

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::mem;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 /// The last level to be written in frames. Higher ones live on what is far back, and would lose up to 7 %.
@@ -46,10 +47,20 @@ impl<W: Write> FrameEncoder<W> {
         while self.frames.0.len() >= self.threads {
             self.write_first()?;
         }
-        let (bytes, level) = (mem::take(&mut self.gathered), self.level);
-        let work = move || zstd::bulk::compress(&bytes, level);
-        self.frames.0.push_back(thread::Builder::new().name("compressor".to_owned()).spawn(work)?);
         self.is_empty = false;
+        let (bytes, level) = (Arc::new(mem::take(&mut self.gathered)), self.level);
+        let work = {
+            let bytes = Arc::clone(&bytes);
+            move || zstd::bulk::compress(&bytes, level)
+        };
+        match thread::Builder::new().name("compressor".to_owned()).spawn(work) {
+            Ok(thread) => self.frames.0.push_back(thread),
+            // The system has its own limits for threads.
+            Err(_) => {
+                while self.write_first()? {}
+                self.out.write_all(&zstd::bulk::compress(&bytes, level)?)?;
+            }
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 /// So many files are replaced by whoever finds them: a thread isn't worth it for less.
 const FEW: u64 = 64;
@@ -18,13 +18,16 @@ const FEW: u64 = 64;
 /// As many files wait to be replaced; for each, a descriptor is open.
 const WAITING: usize = 64;
 
+/// The thread, and the way to it.
+type Thread<'scope> = (SyncSender<Waiting>, ScopedJoinHandle<'scope, Result<Linked>>);
+
 /// Replaces files, the first ones at once and the others on a thread of its own.
 pub(super) struct Replacing<'a, 'scope> {
     pool: &'a LinkPool,
     pooled: &'a PooledFiles,
     scope: &'scope Scope<'scope, 'a>,
     linked: Linked,
-    thread: Option<(SyncSender<Waiting>, ScopedJoinHandle<'scope, Result<Linked>>)>,
+    thread: Option<Thread<'scope>>,
 }
 
 /// A file that is to be replaced.
@@ -54,20 +57,27 @@ impl<'a, 'scope> Replacing<'a, 'scope> {
         hash: Sha256,
         path: &dyn Fn() -> PathBuf,
     ) -> Result<()> {
-        if self.linked.files < FEW {
-            let (pool, pooled) = (self.pool, self.pooled);
-            return pool.share_or_link(file, &entry, &hash, (&mut self.linked, pooled), path);
+        if self.thread.is_none() && self.linked.files >= FEW {
+            self.thread = self.start();
         }
+        let Some((sender, _)) = &self.thread else {
+            return self.pool.share_or_link(file, &entry, &hash, (&mut self.linked, self.pooled), path);
+        };
         let parent = file.parent.try_clone_to_owned().during("keep open the directory of", path)?;
         let (name, in_tree, status) = (file.name.to_owned(), file.in_tree, file.status);
         let waiting = Waiting { parent, name, in_tree, status, entry, hash, path: path() };
-        let (sender, _) = self.thread.get_or_insert_with(|| {
-            let (sender, receiver) = sync_channel(WAITING);
-            let (pool, pooled) = (self.pool, self.pooled);
-            (sender, self.scope.spawn(move || replace_all(pool, pooled, &receiver)))
-        });
         // Nobody receives after an error.
         if sender.send(waiting).is_err() { self.wait() } else { Ok(()) }
+    }
+
+    /// Starts the thread, unless the system has none.
+    fn start(&self) -> Option<Thread<'scope>> {
+        let (sender, receiver) = sync_channel(WAITING);
+        let (pool, pooled) = (self.pool, self.pooled);
+        let replace = move || replace_all(pool, pooled, &receiver);
+        let thread =
+            thread::Builder::new().name("replacing files".to_owned()).spawn_scoped(self.scope, replace);
+        Some((sender, thread.ok()?))
     }
 
     /// Waits until all are replaced, and tells what that has brought.

@@ -140,6 +140,25 @@ fn large_trees_are_linked_wholly() {
     assert_eq!(left, 2, "nothing is left beside the tree and the pool");
 }
 
+/// Root may ask for that. Times of access that are older than the others are brought up to date by whoever reads.
+#[test]
+fn nobody_sees_that_root_has_read_a_tree() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let one = canonical(&scratch, "one");
+    let read = ["one", "one/bin", "one/bin/run"].map(|name| scratch.path(name));
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    let times = fs::FileTimes::new().set_accessed(long_ago);
+    read.iter().for_each(|path| fs::File::open(path).unwrap().set_times(times).unwrap());
+    let pool = LinkPool::open(&scratch.directory).unwrap();
+    pool.optimise_tree(&one, &pool.pooled_files().unwrap()).unwrap();
+    for path in read {
+        assert_eq!(fs::metadata(&path).unwrap().accessed().unwrap(), long_ago, "{path:?}");
+    }
+}
+
 #[test]
 fn files_in_the_pool_are_not_read_again() {
     let scratch = Scratch::new();

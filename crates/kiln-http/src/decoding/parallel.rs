@@ -43,3 +43,21 @@ fn make_parallel<'a>(
         _ => make(coding, source),
     }
 }
+
+/// What the tests of both formats have in common.
+#[cfg(test)]
+mod samples {
+    use std::io::Read;
+
+    /// Four times so many bytes, which can be compressed somewhat.
+    pub(super) fn text(count: u32) -> Vec<u8> {
+        (0..count).flat_map(|number| (number / 3).to_le_bytes()).collect()
+    }
+
+    /// All that a reader gives, or its error.
+    pub(super) fn all(mut reader: impl Read) -> Result<Vec<u8>, String> {
+        let mut found = Vec::new();
+        let result = reader.read_to_end(&mut found);
+        result.map(|_| found).map_err(|error| error.to_string())
+    }
+}

@@ -1,14 +1,11 @@
 //! Tests of blocks on threads.
 
+use super::super::samples::{all, text};
 use super::*;
 use liblzma::stream::{Check, Stream};
 use liblzma::write::XzEncoder;
 use proptest::prelude::*;
 use std::io::{BufReader, Write as _};
-
-fn text(count: u32) -> Vec<u8> {
-    (0..count).flat_map(|number| (number / 3).to_le_bytes()).collect()
-}
 
 /// A stream with blocks of so many bytes, whose heads tell their sizes.
 fn blocks(bytes: &[u8], block: u64) -> Vec<u8> {
@@ -24,12 +21,6 @@ fn one_block(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = XzEncoder::new_stream(Vec::new(), stream);
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
-}
-
-fn all(mut reader: impl Read) -> Result<Vec<u8>, String> {
-    let mut found = Vec::new();
-    let result = reader.read_to_end(&mut found);
-    result.map(|_| found).map_err(|error| error.to_string())
 }
 
 /// What comes out, which must be what the ordinary decoder makes of it.

@@ -1,12 +1,9 @@
 //! Tests of frames on threads.
 
+use super::super::samples::{all, text};
 use super::*;
 use proptest::prelude::*;
 use std::io::BufReader;
-
-fn text(count: u32) -> Vec<u8> {
-    (0..count).flat_map(|number| (number / 3).to_le_bytes()).collect()
-}
 
 fn frame(bytes: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(bytes, 1).unwrap()
@@ -24,12 +21,6 @@ where
     let mut frames = Frames::new(source, Arc::clone(budget));
     frames.least = least;
     frames
-}
-
-fn all(mut reader: impl Read) -> Result<Vec<u8>, String> {
-    let mut found = Vec::new();
-    let result = reader.read_to_end(&mut found);
-    result.map(|_| found).map_err(|error| error.to_string())
 }
 
 /// What comes out, which must be what the ordinary decoder makes of it.
