@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use tempfile::TempDir;
+use kiln_testing::ScratchDirectory;
 
 /// What a run of a program came to.
 pub(crate) struct Outcome {
@@ -49,12 +49,12 @@ impl Outcome {
 
 /// A directory that vanishes with everything in it: a home, a configuration directory, a store with its state.
 pub(crate) struct Scratch {
-    dir: TempDir,
+    dir: ScratchDirectory,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        let dir = TempDir::new().unwrap();
+        let dir = ScratchDirectory::new();
         for name in ["home", "etc", "work"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
