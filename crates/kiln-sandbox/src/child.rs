@@ -18,10 +18,11 @@ use crate::mounts::GroundworkPlan;
 use crate::status::{Report, StatusChannel, StatusSender, describe};
 use crate::{
     BuiltinCall, ByteString, Confinement, Isolation, LaunchPlan, Network, RunBuiltin, Sandbox, SetupError,
-    SetupStage, SystemCallFilter,
+    SetupStage,
 };
 
 mod files;
+mod filter;
 mod groundwork;
 mod identity;
 pub(crate) mod isolation_checks;
@@ -61,6 +62,8 @@ pub(crate) struct Child<'a> {
     pub(crate) pid_namespace: bool,
     /// Is there a new mount namespace?
     pub(crate) mount_namespace: bool,
+    /// Is there a new network namespace, in which nothing has been done yet?
+    pub(crate) network_namespace: bool,
     /// Was the process born in a cgroup of its own?
     pub(crate) cgroup: bool,
     /// The channel to the keeper of its network, if there is one.
@@ -150,7 +153,15 @@ impl Child<'_> {
         process_state::set_streams(self.null, self.terminal.as_fd())?;
         identity::assume(&plan, self.privileged, &mut isolation)?;
         process_state::die_with(self.launcher)?;
-        self.filter(&plan, &mut isolation)?;
+        if plan.sandbox().is_some_and(|sandbox| sandbox.network == Network::Host) {
+            isolation.abstract_sockets = process_state::scope_abstract_sockets();
+        }
+        if plan.sandbox().is_none() {
+            isolation.system_calls = filter::begin(self.filters, plan.system_calls)?;
+        }
+        if isolation.system_calls {
+            filter::close(self.filters)?;
+        }
         Ok(Prepared { builder, isolation, mounts })
     }
 
@@ -176,7 +187,10 @@ impl Child<'_> {
         };
         let groundwork = match self.groundwork.take() {
             Some(groundwork) => groundwork?,
-            None => Groundwork::lay(&GroundworkPlan::of(plan, sandbox), self.privileged, self.ids)?,
+            None => {
+                let groundwork = GroundworkPlan::of(plan, sandbox);
+                Groundwork::lay(&groundwork, self.privileged, self.ids, self.network_namespace, self.filters)?
+            }
         };
         // The helper starts while the root is being built.
         let connecting = connection.map(|channel| network::begin_to_connect(channel, entered)).transpose()?;
@@ -184,30 +198,11 @@ impl Child<'_> {
         root::build(&groundwork, plan, sandbox)?;
         connecting.map_or(Ok(()), network::Connecting::finish)?;
         process_state::enter(&plan.build_directory.target)?;
+        isolation.system_calls = groundwork.filtered;
         isolation.files = true;
         isolation.ipc = true;
         isolation.host_name = true;
         isolation.network = sandbox.network != Network::Host;
-        Ok(())
-    }
-
-    fn filter(&self, plan: &LaunchPlan, isolation: &mut Isolation) -> Result<(), SetupError> {
-        let failed = |message| move |errno| SetupError::new(SetupStage::Filter, message, errno);
-        rustix::thread::set_no_new_privs(true).map_err(failed("cannot renounce new privileges"))?;
-        if plan.sandbox().is_some_and(|sandbox| sandbox.network == Network::Host) {
-            isolation.abstract_sockets = process_state::scope_abstract_sockets();
-        }
-        let program = match plan.system_calls {
-            SystemCallFilter::Strict => self.filters.strict(),
-            SystemCallFilter::StrictWithSocketcall => self.filters.strict_with_socketcall(),
-            SystemCallFilter::Off => return Ok(()),
-        };
-        let program = program.ok_or_else(|| {
-            SetupError::plain(SetupStage::Filter, "there is no system call filter for this architecture")
-        })?;
-        kiln_sys::seccomp::install_filter(program)
-            .map_err(failed("cannot install the system call filter"))?;
-        isolation.system_calls = true;
         Ok(())
     }
 }

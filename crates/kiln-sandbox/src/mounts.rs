@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteString, LaunchPlan, Network, Sandbox, SandboxPath};
+use crate::{ByteString, LaunchPlan, Network, Sandbox, SandboxPath, SystemCallFilter};
 
 mod files;
 use files::readable_files;
@@ -124,6 +124,8 @@ pub(crate) struct GroundworkPlan {
     kvm: bool,
     shared_memory_size: String,
     mask_proc: bool,
+    /// Not a part of what is seen, but of what is made before the build is known.
+    pub(crate) system_calls: SystemCallFilter,
 }
 
 impl GroundworkPlan {
@@ -135,6 +137,7 @@ impl GroundworkPlan {
             kvm: sandbox.kvm,
             shared_memory_size: sandbox.shared_memory_size.clone(),
             mask_proc: sandbox.mask_proc,
+            system_calls: plan.system_calls,
         };
         let operations = groundwork.all().into_iter().chain(files_of_the_network(sandbox.network));
         let own: Vec<ByteString> =

@@ -24,6 +24,7 @@ mod cgroup;
 mod event_loop;
 mod namespaces;
 mod network;
+mod private_network;
 mod probe;
 mod reaper;
 mod spare;

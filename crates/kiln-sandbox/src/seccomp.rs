@@ -10,40 +10,49 @@ use std::cell::OnceCell;
 
 use kiln_sys::seccomp::Instruction;
 
+use crate::SystemCallFilter;
+
 mod policy;
 mod program;
 mod table;
 
 use policy::{Architecture, Policy};
 
-/// The filters that plans can ask for. The usual one is there from the start: what a copy of this process assembles for
-/// itself would be assembled again in the next.
+/// The filters that plans can ask for, each in two parts.
+///
+/// The kernel takes longer to compile a filter than for most other steps in setting up a sandbox. So the first part, which is all
+/// but a few calls, can be installed before it is known what will be built, and allows what is needed to set up the rest;
+/// the second takes that away.
 #[derive(Default)]
 pub(crate) struct Filters {
     strict: OnceCell<Vec<Instruction>>,
     strict_with_socketcall: OnceCell<Vec<Instruction>>,
+    closing: OnceCell<Vec<Instruction>>,
 }
 
 impl Filters {
-    /// With the usual one assembled.
+    /// With the usual ones assembled: what a copy of this process assembles for itself would be assembled again in the next.
     pub(crate) fn assembled() -> Self {
         let filters = Self::default();
-        filters.strict();
+        filters.first(SystemCallFilter::Strict);
+        filters.closing();
         filters
     }
 
-    /// [`crate::SystemCallFilter::Strict`]; `None` on an architecture for which there is no table.
-    pub(crate) fn strict(&self) -> Option<&[Instruction]> {
-        Self::get(&self.strict, Policy { socketcall: false })
-    }
-
-    /// [`crate::SystemCallFilter::StrictWithSocketcall`]; `None` on an architecture for which there is no table.
-    pub(crate) fn strict_with_socketcall(&self) -> Option<&[Instruction]> {
-        Self::get(&self.strict_with_socketcall, Policy { socketcall: true })
-    }
-
-    fn get(cell: &OnceCell<Vec<Instruction>>, policy: Policy) -> Option<&[Instruction]> {
+    /// The first part; `None` if there is to be no filter, or on an architecture for which there is no table.
+    pub(crate) fn first(&self, filter: SystemCallFilter) -> Option<&[Instruction]> {
+        let (cell, socketcall) = match filter {
+            SystemCallFilter::Strict => (&self.strict, false),
+            SystemCallFilter::StrictWithSocketcall => (&self.strict_with_socketcall, true),
+            SystemCallFilter::Off => return None,
+        };
         let native = Architecture::native();
+        let policy = Policy { socketcall, set_up: true };
         (!native.is_empty()).then(|| cell.get_or_init(|| program::assemble(native, policy)).as_slice())
+    }
+
+    /// The second part, the same for all.
+    pub(crate) fn closing(&self) -> &[Instruction] {
+        self.closing.get_or_init(program::assemble_closing)
     }
 }

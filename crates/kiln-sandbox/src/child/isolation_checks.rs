@@ -1,12 +1,14 @@
 //! The riskier steps of a set-up by themselves, for probing what a machine can do.
 
 use kiln_sys::process::{Namespaces, enter_namespaces};
-use kiln_sys::seccomp::{Instruction, install_filter};
+use kiln_sys::seccomp::install_filter;
 use rustix::io::Errno;
 
 use super::identity::OwnIds;
 use super::{process_state, root};
+use crate::SystemCallFilter;
 use crate::mounts::FileSystemKind;
+use crate::seccomp::Filters;
 use crate::status::SetupError;
 
 /// The builder's own user namespace.
@@ -31,9 +33,10 @@ pub(crate) fn devpts() -> Result<(), Errno> {
 }
 
 /// The system-call filter.
-pub(crate) fn filter(program: Option<&[Instruction]>) -> Result<(), Errno> {
+pub(crate) fn filter(filters: &Filters) -> Result<(), Errno> {
     rustix::thread::set_no_new_privs(true)?;
-    install_filter(program.ok_or(Errno::NOTSUP)?)
+    install_filter(filters.first(SystemCallFilter::Strict).ok_or(Errno::NOTSUP)?)?;
+    install_filter(filters.closing())
 }
 
 /// Keeping away from the host's abstract sockets.

@@ -10,7 +10,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::{setdomainname, sethostname};
 
 use super::{MOST_PROCESSES, at_path};
-use crate::{ByteString, Credentials, LaunchPlan, Network, SetupError, SetupStage};
+use crate::{ByteString, Credentials, LaunchPlan, SetupError, SetupStage};
 
 /// Session, umask, limits, personality. `open_files` is the limit unless the plan has another.
 pub(super) fn set_limits(plan: &LaunchPlan, open_files: Rlimit) -> Result<(), SetupError> {
@@ -47,10 +47,10 @@ fn limit_processes(plan: &LaunchPlan) -> Result<(), SetupError> {
         .map_err(|errno| SetupError::new(SetupStage::Streams, "cannot limit processes", errno))
 }
 
-/// Host name, and an interface to talk to oneself.
-pub(super) fn name_host(network: Network) -> Result<(), SetupError> {
+/// Host name, and the interface to talk to oneself if that has to be brought up.
+pub(super) fn name_host(loopback: bool) -> Result<(), SetupError> {
     let failed = |message| move |errno| SetupError::new(SetupStage::Network, message, errno);
-    if network == Network::Private {
+    if loopback {
         kiln_sys::network::bring_up_loopback().map_err(failed("cannot bring up the loopback interface"))?;
     }
     sethostname(b"localhost").map_err(failed("cannot set the host name"))?;

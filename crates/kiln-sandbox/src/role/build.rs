@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use kiln_sys::process::{Cloned, Namespaces, Reaped, clone_process, reap};
+use kiln_sys::process::{Cloned, Namespaces, Reaped, reap};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::cgroup::Cgroup;
 use super::event_loop::Surroundings;
 use super::network::NetworkHelper;
+use super::private_network::{PrivateNetwork, PrivateNetworks};
 use super::spare::Spare;
 use super::{namespaces, reaper, strays};
 use crate::child::Child;
@@ -31,6 +32,8 @@ pub(super) struct Build {
     status: StatusSender,
     cgroup: Option<Cgroup>,
     network: Option<NetworkHelper>,
+    /// The network that it may leave for another.
+    private_network: Option<PrivateNetwork>,
     network_lost: bool,
     /// The user all of whose processes must go, where no PID namespace takes them along.
     user_to_clear: Option<u32>,
@@ -39,9 +42,14 @@ pub(super) struct Build {
 
 impl Launching {
     /// Creates the build's process, or takes the spare one. If that fails, the channel has been told why.
-    pub(super) fn start(self, surroundings: &Surroundings<'_>, spare: Option<Spare>) -> Option<Build> {
+    pub(super) fn start(
+        self,
+        surroundings: &Surroundings<'_>,
+        networks: &mut PrivateNetworks,
+        spare: Option<Spare>,
+    ) -> Option<Build> {
         let status = self.status.as_fd().try_clone_to_owned().map(StatusSender::new);
-        match self.create(surroundings, spare) {
+        match self.create(surroundings, networks, spare) {
             Ok(build) => {
                 build.status.send(&Report::Created, Some(build.process.pidfd.as_fd()));
                 Some(build)
@@ -61,14 +69,20 @@ impl Launching {
         namespaces::for_build(&self.header, surroundings.privileged, gathers)
     }
 
-    fn create(self, surroundings: &Surroundings<'_>, spare: Option<Spare>) -> Result<Build, SetupError> {
+    fn create(
+        self,
+        surroundings: &Surroundings<'_>,
+        networks: &mut PrivateNetworks,
+        spare: Option<Spare>,
+    ) -> Result<Build, SetupError> {
         let wanted = self.namespaces(surroundings);
-        if let Some(process) = spare.and_then(|spare| spare.build(&self)) {
+        if let Some((process, private_network)) = spare.and_then(|spare| spare.build(&self)) {
             return Ok(Build {
                 process,
                 status: self.status,
                 cgroup: None,
                 network: None,
+                private_network,
                 network_lost: false,
                 user_to_clear: None,
                 pid_namespace: true,
@@ -86,20 +100,21 @@ impl Launching {
             header.cgroup.as_ref().map(|path| Cgroup::create(path, header.cgroup_owner)).transpose()?;
         let network = header.helper.as_ref().map(|helper| NetworkHelper::start(helper, surroundings));
         let (network, connection) = network.transpose()?.unzip();
-        let child = Child {
-            cgroup: cgroup.is_some(),
-            connection,
-            ..surroundings.child(&status, plan, terminal, wanted)
-        };
-        let created = clone_process(wanted, cgroup.as_ref().map(AsFd::as_fd), || {
+        let created = networks.clone_process(wanted, cgroup.as_ref().map(AsFd::as_fd), |new| {
+            let child = Child {
+                cgroup: cgroup.is_some(),
+                connection,
+                ..surroundings.child(&status, plan, terminal, new)
+            };
             if pid_namespace { child.run() } else { reaper::run(child) }
         });
         match created {
-            Ok(process) => Ok(Build {
+            Ok((process, private_network)) => Ok(Build {
                 process,
                 status,
                 cgroup,
                 network,
+                private_network,
                 network_lost: false,
                 user_to_clear,
                 pid_namespace,
@@ -167,8 +182,9 @@ impl Build {
 
     /// The process has ended: sees to it that all others of the build have too, and reports.
     ///
-    /// The kernel lets the init of a PID namespace end only after every other process in it is gone.
-    pub(super) fn finish(self, surroundings: &Surroundings<'_>, others: &[Pid]) {
+    /// The kernel lets the init of a PID namespace end only after every other process in it is gone. The result is a network
+    /// that nobody is in any more.
+    pub(super) fn finish(self, surroundings: &Surroundings<'_>, others: &[Pid]) -> Option<PrivateNetwork> {
         let reaped = match reap(Some(self.process.pid)) {
             Ok(Some(reaped)) => reaped,
             // Nobody else waits for this child, and it has ended: this can't be.
@@ -210,5 +226,6 @@ impl Build {
             cgroup.remove();
         }
         self.status.send(&Report::Exited(exit), None);
+        self.private_network.filter(|_| self.pid_namespace)
     }
 }

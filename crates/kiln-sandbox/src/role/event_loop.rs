@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 
 use super::build::{Build, Launching};
+use super::private_network::PrivateNetworks;
 use super::spare::Spare;
 use super::{RunBuiltin, has_privileges, namespaces, pidfd_of_self, probe};
 use crate::child::{Child, OwnIds};
@@ -47,7 +48,7 @@ impl Surroundings<'_> {
         })
     }
 
-    /// What a build's process in these namespaces needs to know.
+    /// What a build's process that was born into these namespaces needs to know.
     pub(super) fn child<'a>(
         &'a self,
         status: &'a StatusSender,
@@ -67,6 +68,7 @@ impl Surroundings<'_> {
             open_files: self.open_files,
             pid_namespace: namespaces.contains(Namespaces::PID),
             mount_namespace: namespaces.contains(Namespaces::MOUNT),
+            network_namespace: namespaces.contains(Namespaces::NETWORK),
             cgroup: false,
             connection: None,
             groundwork: None,
@@ -113,13 +115,14 @@ impl Token {
 
 const EVENTS_AT_ONCE: usize = 64;
 /// How long there must be nothing to do before the spare process is created: what was launched last goes first, while it
-/// still sets up its world.
-const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_500_000 };
+/// still sets up its world. Short builds take little longer, and the next one should find the spare process ready.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 struct EventLoop<'a> {
     control: BorrowedFd<'a>,
     epoll: OwnedFd,
     surroundings: Surroundings<'a>,
+    networks: PrivateNetworks,
     /// By number, which starts at 1; see [`Token`].
     builds: BTreeMap<u64, Build>,
     next: u64,
@@ -175,10 +178,12 @@ fn prepare<'a>(
         run_builtin,
         gathers: OnceCell::new(),
     };
+    let networks = PrivateNetworks::new(surroundings.privileged);
     Ok(EventLoop {
         control,
         epoll,
         surroundings,
+        networks,
         builds: BTreeMap::new(),
         next: 1,
         spare: None,
@@ -199,7 +204,7 @@ impl EventLoop<'_> {
             if ready.is_empty()
                 && let Some(groundwork) = self.spare_wanted.take()
             {
-                self.spare = Spare::create(groundwork, &self.surroundings);
+                self.spare = Spare::create(groundwork, &self.surroundings, &mut self.networks);
             }
             for token in ready {
                 match token {
@@ -270,7 +275,7 @@ impl EventLoop<'_> {
         if launching.header.is_simple() {
             self.spare_wanted.clone_from(&launching.header.groundwork);
         }
-        let Some(build) = launching.start(&self.surroundings, spare) else { return };
+        let Some(build) = launching.start(&self.surroundings, &mut self.networks, spare) else { return };
         let number = self.next;
         self.next += 1;
         let watch =
@@ -307,7 +312,9 @@ impl EventLoop<'_> {
         }
         let others: Vec<_> =
             self.builds.values().flat_map(Build::pids).chain(self.spare.as_ref().map(Spare::pid)).collect();
-        build.finish(&self.surroundings, &others);
+        if let Some(network) = build.finish(&self.surroundings, &others) {
+            self.networks.take_back(network);
+        }
     }
 }
 

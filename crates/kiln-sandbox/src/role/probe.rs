@@ -21,7 +21,6 @@ pub(super) fn probe(surroundings: &Surroundings<'_>) -> Capabilities {
         attempt(wanted, map, check)
     };
     let mount = Namespaces::MOUNT;
-    let filter = surroundings.filters.strict();
     let found = vec![
         (
             Capability::UserNamespace,
@@ -33,7 +32,10 @@ pub(super) fn probe(surroundings: &Surroundings<'_>) -> Capabilities {
         (Capability::Devpts, try_in(mount, &checks::devpts)),
         (Capability::IpcAndHostName, try_in(Namespaces::IPC | Namespaces::UTS, &|| Ok(()))),
         (Capability::NetworkNamespace, try_in(Namespaces::NETWORK, &kiln_sys::network::bring_up_loopback)),
-        (Capability::SystemCallFilter, attempt(Namespaces::NONE, None, &|| checks::filter(filter))),
+        (
+            Capability::SystemCallFilter,
+            attempt(Namespaces::NONE, None, &|| checks::filter(&surroundings.filters)),
+        ),
         (Capability::LandlockScope, attempt(Namespaces::NONE, None, &checks::landlock_scope)),
         (Capability::Cgroup, writable_cgroup().map_err(|reason| reason.to_owned())),
     ];

@@ -2,7 +2,8 @@
 //!
 //! To create a process in namespaces of its own takes about as long as everything else in the way of a small build. So
 //! when one has been launched in a sandbox, the launcher creates the process for the next: in fresh namespaces, with the
-//! part of the sandbox that needs no plan. Nothing of an earlier build is in it; it has not been near one.
+//! part of the sandbox that needs no plan. Nothing of an earlier build is in it; it has not been near one. (Of its network,
+//! see [`super::private_network`].)
 //!
 //! What it has seen of the host must still be true when it is used. That is its mounts alone, since nothing of the host but
 //! devices is part of the groundwork: if there has been any change since, another process is created, and this one ends.
@@ -10,7 +11,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use kiln_sys::process::{Cloned, Namespaces, clone_process, close_descriptors_but, reap};
+use kiln_sys::process::{Cloned, Namespaces, close_descriptors_but, reap};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -19,6 +20,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use super::build::Launching;
 use super::event_loop::Surroundings;
 use super::namespaces::of_sandbox;
+use super::private_network::{PrivateNetwork, PrivateNetworks};
 use crate::child::{Child, Groundwork};
 use crate::mounts::GroundworkPlan;
 use crate::request::{self, Incoming, Request};
@@ -30,21 +32,24 @@ pub(super) struct Spare {
     groundwork: GroundworkPlan,
     orders: OwnedFd,
     mounts: MountsWatch,
+    network: Option<PrivateNetwork>,
 }
 
 impl Spare {
     /// Creates one for a sandbox that begins like this; `None` if that isn't possible.
-    pub(super) fn create(groundwork: GroundworkPlan, surroundings: &Surroundings<'_>) -> Option<Self> {
+    pub(super) fn create(
+        groundwork: GroundworkPlan,
+        surroundings: &Surroundings<'_>,
+        networks: &mut PrivateNetworks,
+    ) -> Option<Self> {
         let namespaces = of_sandbox(groundwork.network, surroundings.privileged);
         // From here on: what changes while the process is being created must be noticed too.
         let mounts = MountsWatch::begin().ok()?;
         let (orders, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
-        let process = clone_process(namespaces, None, || {
-            wait_for_orders(&theirs, &groundwork, namespaces, surroundings)
-        })
-        .ok()?;
-        Some(Self { process, groundwork, orders, mounts })
+        let child = |new| wait_for_orders(&theirs, &groundwork, new, surroundings);
+        let (process, network) = networks.clone_process(namespaces, None, child).ok()?;
+        Some(Self { process, groundwork, orders, mounts, network })
     }
 
     pub(super) fn pid(&self) -> Pid {
@@ -57,7 +62,7 @@ impl Spare {
     }
 
     /// Lets it build. `None` if it can't any more; then it has ended.
-    pub(super) fn build(self, launching: &Launching) -> Option<Cloned> {
+    pub(super) fn build(self, launching: &Launching) -> Option<(Cloned, Option<PrivateNetwork>)> {
         if self.mounts.have_changed() {
             self.end();
             return None;
@@ -65,7 +70,7 @@ impl Spare {
         let request = Request::Launch(launching.header.clone());
         let descriptors = [launching.status.as_fd(), launching.plan.as_fd(), launching.terminal.as_fd()];
         match request::send(self.orders.as_fd(), &request, &descriptors) {
-            Ok(()) => Some(self.process),
+            Ok(()) => Some((self.process, self.network)),
             Err(_) => {
                 self.end();
                 None
@@ -87,7 +92,7 @@ impl Spare {
 fn wait_for_orders(
     orders: &OwnedFd,
     plan: &GroundworkPlan,
-    namespaces: Namespaces,
+    new: Namespaces,
     surroundings: &Surroundings<'_>,
 ) -> u8 {
     let launcher = surroundings.launcher.as_fd();
@@ -96,14 +101,19 @@ fn wait_for_orders(
     if close_descriptors_but(&kept).is_err() || super::die_with(launcher).is_err() {
         return 1;
     }
-    let groundwork = Groundwork::lay(plan, surroundings.privileged, surroundings.ids);
+    let groundwork = Groundwork::lay(
+        plan,
+        surroundings.privileged,
+        surroundings.ids,
+        new.contains(Namespaces::NETWORK),
+        &surroundings.filters,
+    );
     let Ok(Incoming::Request(Request::Launch(_), descriptors)) = request::receive(orders.as_fd()) else {
         return 1;
     };
     let Ok([status, file, terminal]) = <[OwnedFd; 3]>::try_from(descriptors) else { return 1 };
     let status = StatusSender::new(status);
-    let child =
-        Child { groundwork: Some(groundwork), ..surroundings.child(&status, file, terminal, namespaces) };
+    let child = Child { groundwork: Some(groundwork), ..surroundings.child(&status, file, terminal, new) };
     child.run()
 }
 

@@ -28,7 +28,13 @@ pub(super) enum Rule {
 pub(super) struct Policy {
     /// May `socketcall` create sockets, though of families unseen?
     pub(super) socketcall: bool,
+    /// May calls be made by which a sandbox is set up ([`SET_UP_CALLS`])?
+    pub(super) set_up: bool,
 }
+
+/// The calls that no builder may make, but that are needed to set up its sandbox: `open_tree`, `move_mount`, `fsopen`,
+/// `fsconfig`, `fsmount`, `openat2` and `mount_setattr`. Their numbers are the same on all architectures.
+pub(super) const SET_UP_CALLS: [u32; 7] = [428, 429, 430, 431, 432, 437, 442];
 
 /// An ABI of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +77,7 @@ impl Architecture {
     }
 
     /// Where the rule changes, in ascending order: each holds from its number to the next; the first is for 0.
-    pub(super) fn segments(self) -> Vec<(u32, Rule)> {
+    pub(super) fn segments(self, policy: Policy) -> Vec<(u32, Rule)> {
         let mut numbered: Vec<_> = CALLS
             .iter()
             .filter_map(|call| {
@@ -83,6 +89,7 @@ impl Architecture {
                 };
                 Some((number?, call.rule))
             })
+            .chain(SET_UP_CALLS.into_iter().filter(|_| policy.set_up).map(|number| (number, Rule::Allow)))
             .collect();
         numbered.sort_by_key(|(number, _)| *number);
         let mut segments = vec![(0, Rule::Absent)];
@@ -153,6 +160,16 @@ mod tests {
         ] {
             assert_eq!(call(name).unwrap().x86_64.map(i64::from), Some(number), "{name}");
         }
+        let set_up = [
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_openat2,
+            libc::SYS_mount_setattr,
+        ];
+        assert_eq!(SET_UP_CALLS.map(i64::from), set_up);
     }
 
     #[test]
@@ -179,8 +196,22 @@ mod tests {
             "finit_module",
             "fsopen",
             "move_mount",
+            "mount_setattr",
         ] {
             assert!(call(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn x9_no_call_to_set_up_a_sandbox_is_a_builders() {
+        for number in SET_UP_CALLS {
+            for call in CALLS {
+                assert!(
+                    ![call.x86_64, call.i386, call.aarch64, call.arm].contains(&Some(number)),
+                    "{}",
+                    call.name
+                );
+            }
         }
     }
 
@@ -208,7 +239,7 @@ mod tests {
         for architecture in
             [Architecture::X86_64, Architecture::I386, Architecture::Aarch64, Architecture::Arm]
         {
-            let segments = architecture.segments();
+            let segments = architecture.segments(Policy { socketcall: false, set_up: true });
             assert!(segments.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 != pair[1].1));
             assert_eq!(segments[0].0, 0);
             assert_eq!(segments.last().unwrap().1, Rule::Absent);

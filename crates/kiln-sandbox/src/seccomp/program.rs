@@ -6,7 +6,7 @@
 
 use kiln_sys::seccomp::Instruction;
 
-use super::policy::{Architecture, Policy, Rule};
+use super::policy::{Architecture, Policy, Rule, SET_UP_CALLS};
 
 // Operations, from linux/bpf_common.h.
 const LOAD_WORD: u16 = 0x20;
@@ -49,13 +49,24 @@ pub(super) fn assemble(architectures: &[Architecture], policy: Policy) -> Vec<In
     program
 }
 
+/// What takes away the calls to set up a sandbox from a process that has a filter which allows them, and nothing else.
+pub(super) fn assemble_closing() -> Vec<Instruction> {
+    let mut program = vec![load(NUMBER)];
+    for number in SET_UP_CALLS {
+        program.push(conditional(JUMP_IF_EQUAL, number, 0, 1));
+        program.push(fail(libc::ENOSYS));
+    }
+    program.push(allow());
+    program
+}
+
 fn section(architecture: Architecture, policy: Policy) -> Vec<Instruction> {
     let mut code = vec![load(NUMBER)];
     if let Some(limit) = architecture.foreign_from() {
         code.push(conditional(JUMP_IF_GREATER_OR_EQUAL, limit, 0, 1));
         code.push(fail(libc::ENOSYS));
     }
-    code.extend(search(&architecture.segments(), policy));
+    code.extend(search(&architecture.segments(policy), policy));
     code
 }
 

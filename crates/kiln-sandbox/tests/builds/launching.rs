@@ -123,7 +123,7 @@ impl BrokenEngine {
 #[test]
 fn bad_requests_are_answered_and_survived() {
     let groundwork = r#"{"network":"private","build_directory":"/build","mapped":[],"kvm":false,
-        "shared_memory_size":"50%","mask_proc":true}"#;
+        "shared_memory_size":"50%","mask_proc":true,"system_calls":"strict"}"#;
     let header = &format!(r#"{{"launch":{{"groundwork":{groundwork},"cgroup":null,"build_user":null}}}}"#);
     let mut engine = BrokenEngine::start();
     for (request, descriptors, expected) in [

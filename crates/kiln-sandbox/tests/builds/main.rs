@@ -9,6 +9,7 @@ mod denied;
 mod endings;
 mod launching;
 mod machine;
+mod networks;
 mod set_up;
 mod spare;
 mod support;

@@ -1,6 +1,7 @@
 /* A builder for tests: does what its arguments say, one after the other, and prints one line for each.
    Statically linked, so that it needs nothing in the sandbox. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -183,6 +184,19 @@ static void loopback(void) {
     result("outside", connect(socket(AF_INET, SOCK_DGRAM, 0), (struct sockaddr *)&address, length));
 }
 
+/* Which network this is: numbers that the kernel never gives twice. */
+static void network(void) {
+    unsigned long long cookie = 0;
+    socklen_t length = sizeof cookie;
+    getsockopt(socket(AF_INET, SOCK_DGRAM, 0), SOL_SOCKET, 71 /* SO_NETNS_COOKIE */, &cookie, &length);
+    printf("network %llu\n", cookie);
+}
+
+static void datagram(const char *to) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = inet_addr(to)};
+    result("datagram", sendto(socket(AF_INET, SOCK_DGRAM, 0), "x", 1, 0, (struct sockaddr *)&address, sizeof address));
+}
+
 static void abstract(const char *name) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     strncpy(address.sun_path + 1, name, sizeof address.sun_path - 2);
@@ -251,6 +265,8 @@ int main(int argc, char **argv, char **envp) {
         else if (!strcmp(word, "set-id")) set_id(value);
         else if (!strcmp(word, "denied")) denied(value);
         else if (!strcmp(word, "loopback")) loopback();
+        else if (!strcmp(word, "network")) network();
+        else if (!strcmp(word, "datagram")) datagram(value);
         else if (!strcmp(word, "abstract")) abstract(value);
         else if (!strcmp(word, "linger")) linger(value);
         else if (!strcmp(word, "stubborn")) stubborn(value);

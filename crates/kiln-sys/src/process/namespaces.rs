@@ -30,6 +30,12 @@ impl Namespaces {
         self.0 & other.0 == other.0
     }
 
+    /// This set without the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     pub(crate) const fn bits(self) -> u64 {
         self.0
     }

@@ -6,7 +6,7 @@ use super::*;
 
 const NATIVE: &[Architecture] = &[Architecture::X86_64, Architecture::I386];
 const ARM: &[Architecture] = &[Architecture::Aarch64, Architecture::Arm];
-const STRICT: Policy = Policy { socketcall: false };
+const STRICT: Policy = Policy { socketcall: false, set_up: false };
 
 /// What a program says about a system call.
 fn run(program: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -87,7 +87,7 @@ fn every_number_gets_the_rule_of_its_segment() {
     for architectures in [NATIVE, ARM] {
         let program = assemble(architectures, STRICT);
         for architecture in architectures {
-            let segments = architecture.segments();
+            let segments = architecture.segments(STRICT);
             for number in (0..1024).chain(0xf0000..0xf0010) {
                 let rule = segments.iter().rev().find(|(start, _)| *start <= number).unwrap().1;
                 let result = verdict_of(run(&program, architecture.audit_number(), number, [0; 6]));
@@ -161,8 +161,31 @@ fn sockets_are_of_the_plain_families() {
 fn socketcall_creates_sockets_only_where_the_plan_says_so() {
     let socket = |policy| judge(policy, Architecture::I386, "socketcall", [1, 0, 0, 0, 0, 0]);
     assert_eq!(socket(STRICT), Err(libc::EAFNOSUPPORT));
-    assert_eq!(socket(Policy { socketcall: true }), Ok(()));
+    assert_eq!(socket(Policy { socketcall: true, set_up: false }), Ok(()));
     assert_eq!(judge(STRICT, Architecture::I386, "socketcall", [3, 0, 0, 0, 0, 0]), Ok(()));
+}
+
+#[test]
+fn x9_what_is_left_in_the_end_is_the_whole_filter() {
+    let closing = assemble_closing();
+    for socketcall in [false, true] {
+        for architectures in [NATIVE, ARM] {
+            let whole = assemble(architectures, Policy { socketcall, set_up: false });
+            let first = assemble(architectures, Policy { socketcall, set_up: true });
+            let foreign = (0_u32, 0..8);
+            let known = architectures.iter().map(|architecture| (architecture.audit_number(), 0..1024));
+            for (architecture, numbers) in known.chain([foreign]) {
+                for number in numbers.flat_map(|number| [number, number | 0x4000_0000]) {
+                    for arguments in [[0; 6], [1; 6], [u64::MAX; 6]] {
+                        let verdict = |program| verdict_of(run(program, architecture, number, arguments));
+                        // The kernel takes the stricter of two verdicts.
+                        let both = verdict(&first).and_then(|()| verdict(&closing));
+                        assert_eq!(both, verdict(&whole), "{architecture:#x} {number}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 proptest! {
