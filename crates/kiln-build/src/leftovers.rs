@@ -12,10 +12,15 @@ pub(crate) async fn delete_leftovers(
     paths: BTreeSet<StorePath>,
 ) -> Result<(), kiln_fs::Error> {
     let store = store.clone();
-    blocking(move || {
-        paths
-            .iter()
-            .try_for_each(|path| delete_tree(store.directory(), &Component::new(path.base_name())?).map(drop))
-    })
-    .await
+    blocking(move || delete_leftovers_blocking(&store, &paths)).await
+}
+
+/// Like [`delete_leftovers`], for code that may block.
+pub(crate) fn delete_leftovers_blocking<'a>(
+    store: &LocalStore,
+    paths: impl IntoIterator<Item = &'a StorePath>,
+) -> Result<(), kiln_fs::Error> {
+    paths
+        .into_iter()
+        .try_for_each(|path| delete_tree(store.directory(), &Component::new(path.base_name())?).map(drop))
 }

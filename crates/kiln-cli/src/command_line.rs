@@ -43,13 +43,19 @@ fn command(entry: &Entry) -> Command {
     let command = Command::new(entry.name)
         .about(entry.purpose)
         .long_about(format!("{}.\n\n{}", entry.purpose, entry.description));
-    global_options::add(match &entry.kind {
-        Kind::Group(entries) => group(command, entries),
+    match &entry.kind {
+        Kind::Group(entries) => global_options::add(group(command, entries)),
         Kind::Run(run) => {
             let command = (run.arguments)(command).after_long_help(help::command_end(run));
-            if run.takes_settings { setting_options::add(command) } else { command }
+            // There are hundreds of settings: only the command that is run gets them.
+            command.defer(if run.takes_settings { common_options } else { global_options::add })
         }
-    })
+    }
+}
+
+/// The options of a command that takes settings, besides its own.
+fn common_options(command: Command) -> Command {
+    global_options::add(setting_options::add(command))
 }
 
 /// Runs what the command line asks for and returns the exit code.

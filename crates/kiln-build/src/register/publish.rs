@@ -11,7 +11,7 @@ use kiln_store_path::StorePath;
 use super::collect::Collected;
 use crate::core::Core;
 use crate::error::Failure;
-use crate::leftovers::delete_leftovers;
+use crate::leftovers::delete_leftovers_blocking;
 
 /// Outputs that are to become valid, and their trees, in the same order.
 pub(super) struct NewOutputs {
@@ -23,7 +23,7 @@ pub(super) struct NewOutputs {
 
 /// Moves the outputs to their places and registers them together. If that fails, nothing of them stays that was not there
 /// before.
-pub(super) async fn publish(core: Arc<Core>, mut new: NewOutputs) -> Result<(), Failure> {
+pub(super) async fn publish(core: Arc<Core>, new: NewOutputs) -> Result<(), Failure> {
     // Nobody could know these paths before, so nobody has locked them.
     let computed: Vec<StorePath> =
         new.trees.iter().filter(|tree| tree.address.is_some()).map(|tree| tree.path.clone()).collect();
@@ -32,26 +32,31 @@ pub(super) async fn publish(core: Arc<Core>, mut new: NewOutputs) -> Result<(), 
         core.store.add_temp_roots(computed.clone()).await?;
         locks = Some(core.store.lock_paths(computed, |_| {}).await?);
     }
-    let paths: BTreeSet<StorePath> = new.infos.iter().map(|info| info.path.clone()).collect();
-    let valid = core.valid(&paths).await?;
+    let store = core.store.clone();
+    blocking(move || register_new(&store, new)).await?;
+    if let Some(locks) = &mut locks {
+        locks.delete_on_release(true);
+    }
+    Ok(())
+}
+
+/// All of it on one thread, since going from one to another costs as much as the parts.
+fn register_new(store: &LocalStore, mut new: NewOutputs) -> Result<(), Failure> {
+    let paths: Vec<StorePath> = new.infos.iter().map(|info| info.path.clone()).collect();
+    let valid = store.valid_among_blocking(&paths)?;
     if !new.replaces {
         // The same content was made before: what there is of it is as good.
         new.infos.retain(|info| !valid.contains(&info.path));
         new.trees.retain(|tree| !valid.contains(&tree.path));
     }
-    let fresh: BTreeSet<StorePath> = paths.difference(&valid).cloned().collect();
-    if !new.infos.is_empty() {
-        let store = core.store.clone();
-        let published = blocking(move || move_and_register(&store, new, &valid)).await;
-        if published.is_err() {
-            delete_leftovers(&core.store, fresh).await?;
-        }
-        published?;
+    if new.infos.is_empty() {
+        return Ok(());
     }
-    if let Some(locks) = &mut locks {
-        locks.delete_on_release(true);
+    let published = move_and_register(store, new, &valid);
+    if published.is_err() {
+        delete_leftovers_blocking(store, paths.iter().filter(|path| !valid.contains(*path)))?;
     }
-    Ok(())
+    published
 }
 
 fn move_and_register(
