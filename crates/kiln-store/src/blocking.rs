@@ -7,17 +7,21 @@
 
 use std::panic;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Threads that work at the same time.
 const WORKING: usize = 64;
 
-/// Threads that wait for others at the same time. Together with the above this stays below the 512 threads
-/// that Tokio starts at most.
+/// Threads that wait for others at the same time.
 const WAITING: usize = 256;
+
+/// Threads that have taken over a part of what one of those does. All together these are fewer than the 512 threads that Tokio
+/// starts at most.
+const HELPING: usize = 128;
 
 static WORK: Semaphore = Semaphore::const_new(WORKING);
 static WAITS: Semaphore = Semaphore::const_new(WAITING);
+static HELP: Semaphore = Semaphore::const_new(HELPING);
 
 /// Runs work that blocks on a thread where it may: disk, database, hashing, compression. A panic of the work becomes one
 /// of the caller.
@@ -38,13 +42,43 @@ where
     on_thread(&WAITS, wait).await
 }
 
+/// A thread that can take over a part of what another one does which [waits](waiting), such as a stage of a pipeline.
+///
+/// Nobody waits for one: if threads that wait for each other also waited for threads, they could do so for ever.
+#[derive(Debug)]
+pub struct Helper(SemaphorePermit<'static>);
+
+impl Helper {
+    /// One, if there is any left.
+    pub fn find() -> Option<Self> {
+        HELP.try_acquire().ok().map(Self)
+    }
+
+    /// Lets it work. A panic of the work becomes one of the caller.
+    pub async fn work<T, F>(self, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        with_slot(Some(self.0), work).await
+    }
+}
+
 async fn on_thread<T, F>(slots: &'static Semaphore, work: F) -> T
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    // The semaphore is never closed. The slot belongs to the thread: work goes on even if nobody waits for it any more.
-    let slot = slots.acquire().await.ok();
+    // The semaphore is never closed.
+    with_slot(slots.acquire().await.ok(), work).await
+}
+
+/// The slot belongs to the thread: work goes on even if nobody waits for it any more.
+async fn with_slot<T, F>(slot: Option<SemaphorePermit<'static>>, work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
     let done = tokio::task::spawn_blocking(move || {
         let result = work();
         drop(slot);
@@ -102,6 +136,17 @@ mod tests {
         for wait in waits {
             wait.await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn helpers_are_there_or_not_but_never_waited_for() {
+        let helpers: Vec<_> = std::iter::from_fn(Helper::find).collect();
+        assert_eq!(helpers.len(), HELPING);
+        assert!(Helper::find().is_none());
+        for helper in helpers {
+            assert_eq!(helper.work(|| 7).await, 7);
+        }
+        assert!(Helper::find().is_some(), "the slots are free again");
     }
 
     #[tokio::test]

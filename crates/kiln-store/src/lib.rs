@@ -9,7 +9,7 @@
 //! registered with all that belongs to it in one transaction of the database. Derivations are parsed and their outputs
 //! checked on every way in, and the claim to be content-addressed is believed only after the content was hashed.
 //!
-//! [`blocking`] and [`waiting`] are the only ways to threads that may block.
+//! [`blocking`], [`waiting`] and [`Helper`] are the only ways to threads that may block.
 
 mod blocking;
 mod cancel;
@@ -27,7 +27,7 @@ mod store;
 mod stream;
 mod temp_roots;
 
-pub use blocking::{blocking, waiting};
+pub use blocking::{Helper, blocking, waiting};
 pub use collection::{CollectOptions, Collected, FreeSpace, Garbage, Reason, Retention};
 pub use config::{Automatic, Locations, Lookup, StoreConfig};
 pub use error::{Error, Result};

@@ -2,8 +2,8 @@
 //! takes it.
 //!
 //! The network is the event loop's; decompressing, hashing and writing are those of threads that may block. A large file
-//! is decompressed on a thread of its own, so that this and the work of the store go side by side; for a small one, or one
-//! that is not compressed, another thread costs more than it brings.
+//! is read and hashed on one thread and decompressed on another, so that these and the work of the store go side by side; for a
+//! small one, or one that is not compressed, another thread costs more than it brings.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -11,20 +11,23 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, join, ready};
 use kiln_events::{Activity, ActivityGuard, ActivityId, EventSender, Verbosity};
 use kiln_hash::Hash;
 use kiln_narinfo::{Compression, PathInfo};
-use kiln_store::{Added, CheckSignatures, LocalStore, waiting};
+use kiln_store::{Added, CheckSignatures, Helper, LocalStore};
 
 use crate::error::{Error, FetchFault, Result};
 use crate::pipe::{PipeWriter, pipe};
 use crate::search::Candidate;
 use crate::source::{Contents, NarFile, Offer};
-use crate::unpack::{Progress, counted, unpacked};
+use crate::unpack::{Progress, checked, counted, unpacked};
 
 /// Archives of so many bytes and less are decompressed on the thread that restores them.
 const SMALL: u64 = 256 << 10;
+
+/// Compressed files of more than so many bytes are read and hashed on a thread of their own, beside that which decompresses.
+const LARGE_FILE: u64 = 4 << 20;
 
 /// Bytes that are decompressed at once.
 const CHUNK: usize = 64 << 10;
@@ -119,18 +122,20 @@ where
     let wanted = Arc::new(());
     let contents = candidate.source.substituter.contents(offer, events).await;
     let Contents { reader, feeding } = contents.map_err(TransferError::Source)?;
-    let reader = match &offer.file {
+    let nar_size = offer.info.nar_size;
+    let (reader, reading) = match &offer.file {
         Some(file) => {
             let file = without_second_hash(file, &offer.info);
-            unpacked(&file, offer.info.nar_size, reader, &progress, Arc::downgrade(&wanted)).map_err(fault)?
+            let checked = checked(&file, nar_size, reader, &progress, Arc::downgrade(&wanted));
+            let is_compressed = file.compression != Compression::None;
+            let is_worth_a_thread = |size, least| is_compressed && size > least;
+            let (checked, checking) =
+                on_own_thread_if(is_worth_a_thread(file.size.unwrap_or(nar_size), LARGE_FILE), checked);
+            let unpacked = unpacked(&file.compression, nar_size, checked, &progress).map_err(fault)?;
+            let (unpacked, unpacking) = on_own_thread_if(is_worth_a_thread(nar_size, SMALL), unpacked);
+            (unpacked, join(checking, unpacking).map(drop).boxed())
         }
-        None => counted(reader, &progress),
-    };
-    let is_compressed = offer.file.as_ref().is_some_and(|file| file.compression != Compression::None);
-    let (reader, reading) = if is_compressed && offer.info.nar_size > SMALL {
-        on_own_thread(reader)
-    } else {
-        (reader, ready(()).boxed())
+        None => (counted(reader, &progress), ready(()).boxed()),
     };
     let file_url = candidate.source.substituter.file_url(offer);
     let driven = drive(take(reader), feeding, reading);
@@ -171,11 +176,17 @@ async fn drive<A>(
     }
 }
 
-/// Moves reading to another thread, from where it comes through a pipe.
-fn on_own_thread(mut reader: Box<dyn Read + Send>) -> (Box<dyn Read + Send>, BoxFuture<'static, ()>) {
+/// Moves reading to another thread, from where it comes through a pipe, if that is worth it and there is one.
+fn on_own_thread_if(
+    is_worth_it: bool,
+    mut reader: Box<dyn Read + Send>,
+) -> (Box<dyn Read + Send>, BoxFuture<'static, ()>) {
+    let Some(helper) = is_worth_it.then(Helper::find).flatten() else {
+        return (reader, ready(()).boxed());
+    };
     let (writer, piped) = pipe();
     // If it fails, the pipe ends early, and what is to be said is in the slot for faults.
-    let reading = waiting(move || drop(copy(&mut *reader, writer)));
+    let reading = helper.work(move || drop(copy(&mut *reader, writer)));
     (Box::new(piped), reading.boxed())
 }
 

@@ -1,6 +1,6 @@
 //! From the compressed file of a path to its archive, checked on the way.
 //!
-//! The decoder reads the file through a [`FileCheck`], which compares its size and hash with what the narinfo says. When
+//! What the decoder reads has been [`checked`]: its size and hash are compared with what the narinfo says. When
 //! the decoder has come to an end, the rest of the file is read too, and only then does the reader of the archive see its
 //! end: so nothing becomes valid whose file is not the right one. An error of reading can't say much; what there is to say
 //! is left in a [`FaultSlot`].
@@ -58,15 +58,16 @@ pub(crate) struct Progress {
     pub(crate) fault: FaultSlot,
 }
 
-/// Makes a reader of the archive out of a reader of the file. It fails once nobody holds `wanted` any more.
-pub(crate) fn unpacked(
+/// Makes a reader of a file that compares it with what its narinfo says: it comes to an end only if all of it is right. It fails
+/// once nobody holds `wanted` any more.
+pub(crate) fn checked(
     file: &NarFile,
     nar_size: u64,
     reader: Box<dyn Read + Send>,
     progress: &Progress,
     wanted: Weak<()>,
-) -> Result<Box<dyn Read + Send>, FetchFault> {
-    let check = FileCheck {
+) -> Box<dyn Read + Send> {
+    Box::new(FileCheck {
         source: reader,
         specified: file.hash,
         hasher: file.hash.map(|hash| Hasher::new(hash.algorithm())),
@@ -76,17 +77,26 @@ pub(crate) fn unpacked(
         ended: false,
         progress: progress.clone(),
         wanted,
-    };
-    let check = SharedCheck(Arc::new(Mutex::new(check)));
-    let decoded: Box<dyn Read + Send> = match coding(&file.compression)? {
-        None => Box::new(check.clone()),
+    })
+}
+
+/// Makes a reader of the archive out of a reader of the file, all of which is read.
+pub(crate) fn unpacked(
+    compression: &Compression,
+    nar_size: u64,
+    file: Box<dyn Read + Send>,
+    progress: &Progress,
+) -> Result<Box<dyn Read + Send>, FetchFault> {
+    let file = SharedFile(Arc::new(Mutex::new(file)));
+    let decoded: Box<dyn Read + Send> = match coding(compression)? {
+        None => Box::new(file.clone()),
         Some(coding) => {
-            let source = BufReader::with_capacity(BUFFER, check.clone());
+            let source = BufReader::with_capacity(BUFFER, file.clone());
             Box::new(decoder_on_threads(coding, source, nar_size))
         }
     };
-    let compression = file.compression.to_string();
-    Ok(Box::new(Unpacked { decoded, check, compression, progress: progress.clone(), ended: false }))
+    let compression = compression.to_string();
+    Ok(Box::new(Unpacked { decoded, file, compression, progress: progress.clone(), ended: false }))
 }
 
 /// How many bytes a file has at most: as many as the narinfo says, or as compression makes of its contents at worst.
@@ -178,28 +188,33 @@ impl FileCheck {
     }
 }
 
-/// The decoder has it, and who reads on when that has ended. Both are on one thread, also if others help the decoder.
-#[derive(Clone)]
-struct SharedCheck(Arc<Mutex<FileCheck>>);
-
-impl Read for SharedCheck {
+impl Read for FileCheck {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut check = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match check.read_checked(buffer) {
+        match self.read_checked(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) if !check.progress.fault.is_set() => {
+            Err(error) if !self.progress.fault.is_set() => {
                 let kept = io::Error::new(error.kind(), error.to_string());
-                Err(check.progress.fault.fail(FetchFault::Io(kept)))
+                Err(self.progress.fault.fail(FetchFault::Io(kept)))
             }
             result => result,
         }
     }
 }
 
+/// The decoder has it, and who reads on when that has ended. Both are on one thread, also if others help the decoder.
+#[derive(Clone)]
+struct SharedFile(Arc<Mutex<Box<dyn Read + Send>>>);
+
+impl Read for SharedFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(buffer)
+    }
+}
+
 /// The archive.
 struct Unpacked {
     decoded: Box<dyn Read + Send>,
-    check: SharedCheck,
+    file: SharedFile,
     compression: String,
     progress: Progress,
     ended: bool,
@@ -221,7 +236,7 @@ impl Read for Unpacked {
         };
         if length == 0 {
             self.ended = true;
-            io::copy(&mut self.check, &mut io::sink())?;
+            io::copy(&mut self.file, &mut io::sink())?;
         }
         self.progress.nar.fetch_add(length as u64, Ordering::Relaxed);
         Ok(length)

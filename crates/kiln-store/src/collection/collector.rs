@@ -187,33 +187,33 @@ impl<'a> Collector<'a> {
         self.expected = (order.len() + leftovers.len()) as u64;
         self.delete_leftovers(leftovers)?;
         thread::scope(|scope| {
-            let mut freeing: Option<ScopedJoinHandle<'_, Freed>> = None;
+            let mut freeing: Option<ScopedJoinHandle<'_, Result<Freed>>> = None;
             let mut rest = order.as_slice();
             while !rest.is_empty() && !self.is_enough() {
                 self.cancel.check()?;
                 let (batch, later) = rest.split_at(self.size_of_batch(rest));
                 rest = later;
                 let (invalid, claim) = self.invalidate_batch(batch)?;
-                self.wait_for(freeing.take());
+                self.wait_for(freeing.take())?;
                 // Meanwhile the next ones are made invalid.
-                let disposal = self.disposal;
-                let freed = scope.spawn(move || free_names(disposal, invalid, claim));
+                let (store, disposal) = (self.store, self.disposal);
+                let freed = scope.spawn(move || free_names(store, disposal, invalid, claim));
                 match self.options.max_freed {
-                    Some(_) => self.wait_for(Some(freed)),
+                    Some(_) => self.wait_for(Some(freed))?,
                     None => freeing = Some(freed),
                 }
             }
-            self.wait_for(freeing);
-            Ok(())
+            self.wait_for(freeing)
         })
     }
 
-    fn wait_for(&mut self, freeing: Option<ScopedJoinHandle<'_, Freed>>) {
-        let Some(freeing) = freeing else { return };
-        let freed = freeing.join().unwrap_or_else(|panic| resume_unwind(panic));
+    fn wait_for(&mut self, freeing: Option<ScopedJoinHandle<'_, Result<Freed>>>) -> Result<()> {
+        let Some(freeing) = freeing else { return Ok(()) };
+        let freed = freeing.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         freed.paths.into_iter().for_each(|path| self.deleted(path));
         self.collected.failures.extend(freed.failures);
         self.tell();
+        Ok(())
     }
 
     /// Whether as much was freed as was asked for. What is being deleted is waited for to tell.
@@ -263,10 +263,6 @@ impl<'a> Collector<'a> {
             let (now, later) = rest.split_at(size);
             rest = later;
             self.invalidate(now, &mut invalid)?;
-        }
-        if !invalid.is_empty() {
-            // Files must not be gone before everybody knows, even after a loss of power.
-            self.store.database().sync()?;
         }
         Ok((invalid, claim))
     }
@@ -371,8 +367,17 @@ struct Freed {
 }
 
 /// Frees the names of paths that are invalid. Until then they are claimed.
-fn free_names(disposal: &Disposal, paths: Vec<StorePath>, _claim: Claim<'_>) -> Freed {
+fn free_names(
+    store: &LocalStore,
+    disposal: &Disposal,
+    paths: Vec<StorePath>,
+    _claim: Claim<'_>,
+) -> Result<Freed> {
     let mut freed = Freed::default();
+    if !paths.is_empty() {
+        // Files must not be gone before everybody knows, even after a loss of power.
+        store.database().sync()?;
+    }
     for path in paths {
         let put = LocalStore::component(&path).and_then(|name| Ok(disposal.put(&name)?));
         match put {
@@ -380,7 +385,7 @@ fn free_names(disposal: &Disposal, paths: Vec<StorePath>, _claim: Claim<'_>) -> 
             Err(error) => freed.failures.push(error.to_string()),
         }
     }
-    freed
+    Ok(freed)
 }
 
 #[cfg(test)]

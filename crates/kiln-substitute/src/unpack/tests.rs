@@ -14,11 +14,23 @@ fn file(bytes: &[u8], compression: &str) -> NarFile {
     }
 }
 
+/// The archive in a file, checked and unpacked.
+fn archive(
+    file: &NarFile,
+    nar_size: u64,
+    reader: Box<dyn Read + Send>,
+    progress: &Progress,
+    wanted: &Arc<()>,
+) -> Result<Box<dyn Read + Send>, FetchFault> {
+    let checked = checked(file, nar_size, reader, progress, Arc::downgrade(wanted));
+    unpacked(&file.compression, nar_size, checked, progress)
+}
+
 /// Reads all, in pieces of this size.
 fn read(file: &NarFile, nar_size: u64, bytes: Vec<u8>, piece: usize) -> Result<Vec<u8>, FetchFault> {
     let (progress, wanted) = (Progress::default(), Arc::new(()));
     let reader = Box::new(io::Cursor::new(bytes));
-    let mut reader = unpacked(file, nar_size, reader, &progress, Arc::downgrade(&wanted))?;
+    let mut reader = archive(file, nar_size, reader, &progress, &wanted)?;
     let mut found = Vec::new();
     let mut buffer = vec![0; piece];
     loop {
@@ -115,7 +127,7 @@ fn g5_large_files_in_parts_are_checked_as_all_are() {
         // Who stops in the middle is not kept.
         let (progress, wanted) = (Progress::default(), Arc::new(()));
         let source = Box::new(io::Cursor::new(bytes));
-        let mut reader = unpacked(&right, nar_size, source, &progress, Arc::downgrade(&wanted)).unwrap();
+        let mut reader = archive(&right, nar_size, source, &progress, &wanted).unwrap();
         reader.read_exact(&mut [0; 1000]).unwrap();
     }
 }
@@ -137,7 +149,7 @@ fn a_file_without_end_is_not_read_for_ever() {
     }
     let (progress, wanted) = (Progress::default(), Arc::new(()));
     let endless = NarFile { hash: None, size: None, ..file(b"", "gzip") };
-    let mut reader = unpacked(&endless, 100, Box::new(Empty(0)), &progress, Arc::downgrade(&wanted)).unwrap();
+    let mut reader = archive(&endless, 100, Box::new(Empty(0)), &progress, &wanted).unwrap();
     assert!(reader.read_to_end(&mut Vec::new()).is_err());
     assert!(matches!(progress.fault.take(), Some(FetchFault::Endless(limit)) if limit < 2 << 20));
 }
@@ -147,7 +159,7 @@ fn nobody_reads_for_nobody() {
     let (progress, wanted) = (Progress::default(), Arc::new(()));
     let plain = file(b"plain", "none");
     let reader = Box::new(io::Cursor::new(b"plain".to_vec()));
-    let mut reader = unpacked(&plain, 5, reader, &progress, Arc::downgrade(&wanted)).unwrap();
+    let mut reader = archive(&plain, 5, reader, &progress, &wanted).unwrap();
     assert_eq!(reader.read(&mut [0; 2]).unwrap(), 2);
     drop(wanted);
     assert!(reader.read(&mut [0; 2]).is_err());
