@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kiln_narinfo::NarInfo;
 use kiln_store::blocking;
 use kiln_store_path::{StoreDir, StorePath};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 mod status;
@@ -42,6 +43,13 @@ const SCHEMA: &str = "
         url text primary key not null, answered integer, failed integer, failure text, restsUntil integer,
         latency integer);
     create table if not exists LastPurge (dummy text primary key, value integer);";
+
+/// What was said about a path, by a cache, a store directory, a digest, and the times since when answers count that it is not
+/// there or is.
+const NARINFO: &str = "
+    select present, namePart, N.url, compression, fileHash, fileSize, narHash, narSize, refs, deriver, sigs, ca
+    from NARs N join BinaryCaches C on N.cache = C.id
+    where C.url = ? and storeDir = ? and hashPart = ? and N.timestamp > case present when 0 then ? else ? end";
 
 /// For how long answers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,11 +149,7 @@ impl LookupCache {
         let (url, store_dir, path) = (url.to_owned(), store_dir.clone(), path.clone());
         self.with(move |connection, time_to_live| {
             let known = connection
-                .prepare_cached(
-                    "select present, namePart, N.url, compression, fileHash, fileSize, narHash, narSize, refs, deriver,
-                     sigs, ca from NARs N join BinaryCaches C on N.cache = C.id where C.url = ? and storeDir = ? and
-                     hashPart = ? and N.timestamp > case present when 0 then ? else ? end",
-                )?
+                .prepare_cached(NARINFO)?
                 .query_row(
                     params![
                         url,
@@ -268,6 +272,8 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
 
 fn prepare(connection: Connection) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY)?;
+    // Otherwise what is asked most is compiled again for each path, which takes longer than the answer.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "foreign_keys", 1)?;
     // What is lost in a power failure is asked for again.
     connection.pragma_update(None, "synchronous", "off")?;

@@ -4,6 +4,7 @@ use super::*;
 use kiln_hash::Sha256;
 use kiln_narinfo::Compression;
 use proptest::prelude::*;
+use rusqlite::StatementStatus;
 
 const URL: &str = "https://host";
 
@@ -168,4 +169,18 @@ proptest! {
         });
         prop_assert_eq!(known, Some(Known::Present(Box::new(expected))));
     }
+}
+
+#[tokio::test]
+async fn statements_are_compiled_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store_dir, here) = (StoreDir::default(), path("here"));
+    let cache = opened(directory.path(), TimeToLive::default()).await;
+    for _ in 0..3 {
+        assert_eq!(cache.narinfo(URL, &store_dir, &here).await, None);
+    }
+    let connection = cache.0.connection.lock().unwrap();
+    let statement = connection.prepare_cached(NARINFO).unwrap();
+    assert_eq!(statement.get_status(StatementStatus::Run), 3, "it is another statement");
+    assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
 }
