@@ -16,7 +16,7 @@ use kiln_sandbox::Launcher;
 use kiln_settings::{Configuration, Machine, Origin, Settings, StoreUrl};
 use kiln_store::{LocalStore, StoreConfig};
 use kiln_store_path::{DerivedPath, OutputsSpec, SingleDerivedPath, StoreDir, StorePath};
-use kiln_testing::{Kiln, Recipe, SANDBOX_PATHS};
+use kiln_testing::{Fault, Kiln, Recipe, SANDBOX_PATHS, WebServer};
 
 fn kiln() -> Kiln {
     Kiln::new(env!("CARGO_BIN_EXE_kiln"))
@@ -231,5 +231,40 @@ async fn s12_a_client_that_goes_cancels_only_what_nobody_else_wants() {
     assert!(staying.await.unwrap().is_success());
     assert_eq!(builds_and_lines(&second_sink).1, ["ended"]);
     assert_eq!(builds_and_lines(&first_sink).1, ["begun"], "it is told nothing any more");
+    engine.idle().await;
+}
+
+/// A path that refers to another one and to the first link of a chain, in a cache at a server; with the other one, and the
+/// last link.
+fn closure_at_server(kiln: &Kiln, links: usize) -> (WebServer, StorePath, StorePath, StorePath) {
+    let chain = (0..links).fold(Recipe::default(), |recipe, link| {
+        let below = if link + 1 < links { format!("${{link{}}}", link + 1) } else { String::new() };
+        recipe.derivation(&format!("link{link}"), &format!("echo link {below} > $out"))
+    });
+    let recipe = chain.derivation("other", "echo other > $out");
+    kiln.write("kiln.toml", recipe.derivation("top", "echo ${other} ${link0} > $out").text());
+    let path = |name: &str| kiln.run(["build", "--no-link", &format!(":{name}")]).line().to_owned();
+    let [top, other, last] =
+        ["top".to_owned(), "other".to_owned(), format!("link{}", links - 1)].map(|name| path(&name));
+    let cache = kiln.directory().join("cache");
+    let copied = kiln.run(["copy", "--to", &format!("file://{}", cache.display()), &top]);
+    assert_eq!(copied.code, Some(0), "{}", copied.stderr);
+    let parse = |path: &str| StoreDir::default().parse(path).unwrap();
+    (WebServer::serving(&cache), parse(&top), parse(&other), parse(&last))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g6_a_goal_asks_for_a_whole_closure_whoever_is_slow_to_answer() {
+    let kiln = kiln();
+    let (_, given) = derivation(&kiln, &Recipe::script("echo > $out"));
+    let (server, top, other, last) = closure_at_server(&kiln, 6);
+    // Without the last link having been asked for there is no answer.
+    server.fault(&format!("{}.narinfo", other.digest()), usize::MAX, Fault::After(last.digest().to_owned()));
+    let settings = [("substituters", &*server.url()), ("require-sigs", "false")];
+    let (engine, store) = engine(&kiln, &given, &settings).await;
+    let targets = vec![DerivedPath::Opaque(top.clone())];
+    let request = BuildRequest { targets, mode: BuildMode::Normal, keep_going: false };
+    let results = engine.build(request).await;
+    assert!(store.is_valid(&top).await.unwrap(), "{results:?}");
     engine.idle().await;
 }

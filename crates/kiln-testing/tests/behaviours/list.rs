@@ -219,11 +219,7 @@ const SUBSTITUTION: &[Behaviour] = &[
     whole("G3", "What nobody trusted has signed is not taken"),
     whole("G4", "References come first, so that the store is closed at every moment"),
     whole("G5", "Contents are checked as they come, and only then registered"),
-    part(
-        "G6",
-        "Metadata of whole closures is asked for at once, and downloads resume",
-        "asking for all of a closure before the first path of it is fetched",
-    ),
+    whole("G6", "Metadata of whole closures is asked for at once, and downloads resume"),
     whole("G7", "What is expected and done is counted by the sizes that substituters state"),
 ];
 
