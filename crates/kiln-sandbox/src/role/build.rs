@@ -100,14 +100,19 @@ impl Launching {
             header.cgroup.as_ref().map(|path| Cgroup::create(path, header.cgroup_owner)).transpose()?;
         let network = header.helper.as_ref().map(|helper| NetworkHelper::start(helper, surroundings));
         let (network, connection) = network.transpose()?.unzip();
-        let created = networks.clone_process(wanted, cgroup.as_ref().map(AsFd::as_fd), |new| {
-            let child = Child {
-                cgroup: cgroup.is_some(),
-                connection,
-                ..surroundings.child(&status, plan, terminal, new)
-            };
-            if pid_namespace { child.run() } else { reaper::run(child) }
-        });
+        let created = networks.clone_process(
+            wanted,
+            cgroup.as_ref().map(AsFd::as_fd),
+            header.groundwork.as_ref(),
+            |new| {
+                let child = Child {
+                    cgroup: cgroup.is_some(),
+                    connection,
+                    ..surroundings.child(&status, plan, terminal, new)
+                };
+                if pid_namespace { child.run() } else { reaper::run(child) }
+            },
+        );
         match created {
             Ok((process, private_network)) => Ok(Build {
                 process,

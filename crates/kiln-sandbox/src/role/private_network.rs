@@ -4,9 +4,10 @@
 //! So the launcher makes them itself, and a build that never used its network leaves it for the next one.
 //!
 //! Two builds must not share a network, not even one after the other. What a builder could leave in a network, without a
-//! capability over it, comes from sockets. So one is given away only if nothing runs in it, it has no socket, no connection
-//! that lingers, and every counter of packets of all its protocols is what it was when the network was made. In any other
-//! case, and wherever that can't be told, it goes, and the next build has a new one.
+//! capability over it, comes from sockets, which the filter of system calls lets it have of the plain families alone. So a network
+//! is given away only if nothing runs in it, it has no socket, no connection that lingers, and every counter of packets of all its
+//! protocols is what it was when the network was made. In any other case, and wherever that can't be told, it goes, and the
+//! next build has a new one. Builds without the whole filter, or with a cgroup, in which they may be root, always have a new one.
 
 use std::fs::File;
 use std::io;
@@ -19,12 +20,18 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::SystemCallFilter;
+use crate::mounts::GroundworkPlan;
+
 /// How many may wait for builds: more are not needed by builds that follow each other closely.
 const MOST_IDLE: usize = 16;
 /// Far more than these files have in a network with a single interface.
 const LARGEST_COUNTERS: usize = 64 << 10;
-/// What tells of packets, for each interface and for each protocol.
-const COUNTERS: [&str; 3] = ["/proc/self/net/dev", "/proc/self/net/snmp", "/proc/self/net/snmp6"];
+/// What tells of packets, for each interface, and for each protocol.
+const COUNTERS: [&str; 2] = ["/proc/self/net/dev", "/proc/self/net/snmp"];
+/// The same of the newer protocol, and the one thing of it that is left for a while by who never sent a packet. A machine can be
+/// without them.
+const NEWER_COUNTERS: [&str; 2] = ["/proc/self/net/snmp6", "/proc/self/net/ip6_flowlabel"];
 const SOCKETS: &str = "/proc/self/net/sockstat";
 
 /// The private networks that wait for a build.
@@ -49,16 +56,16 @@ impl PrivateNetworks {
 
     /// As [`clone_process`]; but a network among the namespaces is one of these, if there can be one. `child` is told which
     /// namespaces are as new as itself.
-    ///
-    /// What has a cgroup has a new network: it may have more power over it than builders usually have.
     pub(super) fn clone_process(
         &mut self,
         namespaces: Namespaces,
         cgroup: Option<BorrowedFd<'_>>,
+        groundwork: Option<&GroundworkPlan>,
         child: impl FnOnce(Namespaces) -> u8,
     ) -> Result<(Cloned, Option<PrivateNetwork>), Errno> {
-        let can_be_shared = namespaces.contains(Namespaces::NETWORK) && cgroup.is_none();
-        let Some(own) = self.own.as_ref().filter(|_| can_be_shared) else {
+        let is_filtered = groundwork.is_some_and(|plan| plan.system_calls == SystemCallFilter::Strict);
+        let is_private = namespaces.contains(Namespaces::NETWORK) && cgroup.is_none() && is_filtered;
+        let Some(own) = self.own.as_ref().filter(|_| is_private) else {
             return Ok((clone_process(namespaces, cgroup, || child(namespaces))?, None));
         };
         let network = match self.idle.pop() {
@@ -109,20 +116,27 @@ fn enter(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
 struct SignsOfUse {
     sockets: File,
     /// With what was in them at first.
-    counters: [(File, Vec<u8>); COUNTERS.len()],
+    counters: Vec<(File, Vec<u8>)>,
 }
 
 impl SignsOfUse {
     /// Those of a network that has just been made, in which this process is.
     fn of_this_process() -> io::Result<Self> {
-        let [interfaces, older, newer] = COUNTERS.map(|path| {
-            let file = File::open(path)?;
-            let contents = read_whole(&file)?;
-            Ok::<_, io::Error>((file, contents))
-        });
-        let counters = [interfaces?, older?, newer?];
+        let mut counters = Vec::new();
+        for path in COUNTERS.iter().chain(&NEWER_COUNTERS) {
+            match File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && NEWER_COUNTERS.contains(path) => {}
+                file => {
+                    let file = file?;
+                    let contents = read_whole(&file)?;
+                    counters.push((file, contents));
+                }
+            }
+        }
         // On a kernel that mistook the files for those of another network there would be more interfaces.
-        if counters[0].1.iter().filter(|byte| **byte == b':').count() != 1 {
+        let interfaces =
+            counters.first().map(|(_, contents)| contents.iter().filter(|byte| **byte == b':').count());
+        if interfaces != Some(1) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(Self { sockets: File::open(SOCKETS)?, counters })

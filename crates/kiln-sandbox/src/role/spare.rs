@@ -48,7 +48,7 @@ impl Spare {
         let (orders, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
         let child = |new| wait_for_orders(&theirs, &groundwork, new, surroundings);
-        let (process, network) = networks.clone_process(namespaces, None, child).ok()?;
+        let (process, network) = networks.clone_process(namespaces, None, Some(&groundwork), child).ok()?;
         Some(Self { process, groundwork, orders, mounts, network })
     }
 
