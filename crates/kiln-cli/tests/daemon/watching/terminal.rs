@@ -126,8 +126,12 @@ fn top_draws_what_is_built_and_leaves_the_terminal_as_it_was() {
     daemon.wait_until("the build", || watched.get("/status").1.contains("-slow-1.drv"));
     let mut terminal = Terminal::with_top(&watched, (100, 30));
     let before = terminal.before.clone();
-    daemon.wait_until("its name", || terminal.drawn().contains("slow-1"));
-    let frame = terminal.last_frame().unwrap();
+    let mut frame = None;
+    daemon.wait_until("its name", || {
+        frame = terminal.last_frame().filter(|frame| frame.contains("slow-1"));
+        frame.is_some()
+    });
+    let frame = frame.unwrap();
     assert!(frame.contains("RUNNING") && frame.contains("CLIENTS"), "{frame}");
     assert!(terminal.drawn().contains("\u{1b}[?1049h"), "a screen of its own");
     let during = terminal.modes().local_modes;
