@@ -51,6 +51,8 @@ pub(super) struct PrivateNetwork {
 impl PrivateNetworks {
     pub(super) fn new(privileged: bool) -> Self {
         let own = if privileged { namespace_of_this_process().ok() } else { None };
+        // Where nobody may enter a network, as in some containers, there would be no way back.
+        let own = own.filter(|own| enter(own.as_fd()).is_ok());
         Self { own, idle: Vec::new() }
     }
 
