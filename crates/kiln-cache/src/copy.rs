@@ -8,7 +8,7 @@ mod order;
 
 pub(crate) use order::Order;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
@@ -27,12 +27,6 @@ use crate::daemon::DaemonWriter;
 use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::writer::{CacheWriter, Written};
-
-/// How many paths the source is asked about at once.
-const QUESTIONS: usize = 64;
-
-/// How many paths are looked at before somebody must be telling tales.
-const MOST: usize = 2_000_000;
 
 /// Paths that are copied at once, at least and at most. Compressing takes a processor and up to 100 MiB for each.
 const FEWEST_AT_ONCE: usize = 2;
@@ -100,7 +94,7 @@ pub async fn copy(
     substitute: Option<Substitute<'_>>,
     events: &EventSender,
 ) -> Result<Copied> {
-    let closure = closure(source, request).await?;
+    let closure = source.offered(&request.paths, request.recursive).await?;
     let all: Vec<StorePath> = closure.keys().cloned().collect();
     if let Some(store) = &source.store
         && !store.config().read_only
@@ -128,37 +122,6 @@ pub async fn copy(
         destination.add_realisation(realisation).await?;
     }
     Ok(copied)
-}
-
-/// All that is to be there in the end, as the source has it.
-async fn closure(source: &Source, request: &CopyRequest) -> Result<BTreeMap<StorePath, Candidate>> {
-    let mut found = BTreeMap::new();
-    let mut seen: BTreeSet<StorePath> = request.paths.iter().cloned().collect();
-    let mut queue: Vec<StorePath> = seen.iter().cloned().collect();
-    let mut asking = FuturesUnordered::new();
-    loop {
-        while asking.len() < QUESTIONS
-            && let Some(path) = queue.pop()
-        {
-            asking.push(async move {
-                let candidate = source.find(&path).await;
-                candidate.map(|candidate| (path, candidate))
-            });
-        }
-        let Some(answer) = asking.next().await else { return Ok(found) };
-        let (path, candidate) = answer?;
-        if request.recursive {
-            for reference in &candidate.info().references {
-                if seen.insert(reference.clone()) {
-                    queue.push(reference.clone());
-                }
-            }
-        }
-        if seen.len() > MOST {
-            return Err(Error::Endless(MOST));
-        }
-        found.insert(path, candidate);
-    }
 }
 
 impl Destination {

@@ -1,5 +1,8 @@
 //! Where paths are copied from.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kiln_remote::RemoteStore;
 use kiln_settings::LocalStoreUrl;
 use kiln_store::LocalStore;
@@ -9,6 +12,12 @@ use kiln_substitute::{
 };
 
 use crate::error::{Error, Result};
+
+/// How many paths it is asked about at once.
+const QUESTIONS: usize = 64;
+
+/// How many paths are looked at before somebody must be telling tales.
+const MOST: usize = 2_000_000;
 
 /// A store or cache that paths are copied from.
 pub struct Source {
@@ -59,6 +68,44 @@ impl Source {
     #[must_use]
     pub fn store_dir(&self) -> &StoreDir {
         &self.store_dir
+    }
+
+    /// What it says about paths, all of which have to be there; with `recursive`, also about all that they refer to.
+    ///
+    /// # Errors
+    /// A path is not there, or can't be asked about; or the paths that refer to each other don't come to an end.
+    pub async fn offered(
+        &self,
+        paths: &[StorePath],
+        recursive: bool,
+    ) -> Result<BTreeMap<StorePath, Candidate>> {
+        let mut found = BTreeMap::new();
+        let mut seen: BTreeSet<StorePath> = paths.iter().cloned().collect();
+        let mut queue: Vec<StorePath> = seen.iter().cloned().collect();
+        let mut asking = FuturesUnordered::new();
+        loop {
+            while asking.len() < QUESTIONS
+                && let Some(path) = queue.pop()
+            {
+                asking.push(async move {
+                    let candidate = self.find(&path).await;
+                    candidate.map(|candidate| (path, candidate))
+                });
+            }
+            let Some(answer) = asking.next().await else { return Ok(found) };
+            let (path, candidate) = answer?;
+            if recursive {
+                for reference in &candidate.info().references {
+                    if seen.insert(reference.clone()) {
+                        queue.push(reference.clone());
+                    }
+                }
+            }
+            if seen.len() > MOST {
+                return Err(Error::Endless(MOST));
+            }
+            found.insert(path, candidate);
+        }
     }
 
     /// A path that has to be there.

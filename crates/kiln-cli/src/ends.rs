@@ -77,6 +77,14 @@ impl End {
     }
 }
 
+/// The URL of the store of the settings if it is a binary cache, to which most commands have no use.
+pub(crate) fn cache_of(settings: &Settings) -> Option<&str> {
+    match &settings.store {
+        StoreUrl::Other(url) => Some(url),
+        _ => None,
+    }
+}
+
 /// Where paths come from and go to.
 pub(crate) struct Ends {
     pub(crate) source: Source,

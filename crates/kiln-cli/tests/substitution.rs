@@ -446,3 +446,34 @@ fn what_is_known_of_caches_is_told() {
         "nobody knows after a reset: {text}"
     );
 }
+
+#[test]
+fn what_a_cache_says_of_paths_is_told_as_real_nix_does() {
+    let Some(world) = world() else { return };
+    let top = &world.outputs[0];
+    let options = ["--json", "--closure-size", "--store", &world.cache];
+    // What is usual for this store, but for the store.
+    let local = world.store.kiln_command([""; 0]);
+    let kiln = |path: &str| -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command.env_clear().envs(local.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.args(["store", "info"]).args(options).arg(path).output().unwrap().into()
+    };
+    let missing = kiln(&world.top.replace(".drv", ""));
+    assert!(missing.failed(1).contains("is not valid in 'file:"), "{}", missing.stderr);
+    let kiln = kiln(top);
+    assert_eq!(kiln.code, Some(0), "{}", kiln.stderr);
+    let kiln: Value = serde_json::from_str(&kiln.stdout).unwrap();
+    let kiln = &kiln[top];
+    let arguments = ["path-info", "--extra-experimental-features", "nix-command"].iter().chain(&options);
+    let nix = world.store.nix().run("nix", arguments.copied().chain([top.as_str()]));
+    let nix: Value = serde_json::from_str(&nix).unwrap();
+    let nix = &nix[0];
+    for key in
+        ["narSize", "closureSize", "closureDownloadSize", "downloadSize", "references", "deriver", "url"]
+    {
+        assert_eq!(kiln[key], nix[key], "{key}: {kiln} and {nix}");
+        assert_ne!(kiln[key], Value::Null, "{key}");
+    }
+    assert!(kiln["closureSize"].as_u64() > kiln["narSize"].as_u64(), "{kiln}");
+}

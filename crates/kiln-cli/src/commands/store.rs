@@ -19,7 +19,7 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::{Arg, value_parser};
-use kiln_store_path::StorePath;
+use kiln_store_path::{StoreDir, StorePath};
 
 use super::{Entry, Kind, Run};
 use crate::failure::Failure;
@@ -60,8 +60,12 @@ fn paths_argument() -> Arg {
 
 /// The store paths that the argument names.
 fn paths(session: &Session, invocation: &Invocation<'_>) -> Result<Vec<StorePath>, Failure> {
-    let paths = invocation.values::<PathBuf>("path");
-    paths.iter().map(|path| targets::store_path(path, session.store_dir())).collect()
+    named(invocation, session.store_dir())
+}
+
+/// The same, of any store.
+fn named(invocation: &Invocation<'_>, store_dir: &StoreDir) -> Result<Vec<StorePath>, Failure> {
+    invocation.values::<PathBuf>("path").iter().map(|path| targets::store_path(path, store_dir)).collect()
 }
 
 /// Full paths, one per line.

@@ -79,6 +79,23 @@ fn derivations_are_realised_by_the_daemon() {
     });
 }
 
+#[test]
+fn what_a_store_knows_of_paths_is_asked_of_the_daemon() {
+    with_both(|daemon, whose| {
+        let derivation = daemon.instantiate("a");
+        let told = daemon.run(KILN, ["store", "info", "--json", "--closure-size", &derivation]);
+        assert_eq!(told.code, Some(0), "{whose}: {}", told.stderr);
+        let told: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+        let told = &told[&derivation];
+        let closure = daemon.run("nix-store", ["-qR", &derivation]);
+        let sizes = daemon.run("nix-store", ["-q", "--size"].into_iter().chain(closure.lines()));
+        let size: u64 = sizes.lines().iter().map(|size| size.parse::<u64>().unwrap()).sum();
+        assert_eq!(told["closureSize"], size, "{whose}");
+        assert!(told["registrationTime"].as_u64() > Some(0), "{whose}: {told}");
+        assert_eq!(told.get("url"), None);
+    });
+}
+
 fn nix_store_of_nix(daemon: &Daemon, arguments: &[&str]) -> Ran {
     daemon.run("nix-store", arguments)
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Entry, Kind, Run};
 use crate::daemon_store::usual_store_dir;
-use crate::ends::{End, surroundings};
+use crate::ends::{End, cache_of, surroundings};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::session::Work;
@@ -53,7 +53,7 @@ struct Answer {
 
 fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let work = Work::begin(invocation, invocation.settings()?)?;
-    let url = invocation.text("url");
+    let url = invocation.text("url").or_else(|| cache_of(&work.settings));
     let answer = match End::parse(url, &work.settings, invocation)? {
         End::Store(settings) => {
             let (store, local) = End::open_to_read(&work, invocation, &settings)?;
