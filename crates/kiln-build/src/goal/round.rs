@@ -295,6 +295,8 @@ impl Round<'_> {
         result: &mut BuildResult,
     ) -> Result<(), Stopped> {
         let core = self.core;
+        // It goes to the same file as that of the round before, and after it.
+        self.log_is_stored().await;
         let log_path = core.store.log_path(&self.target.path, false);
         let mut log = BuilderLog::new(&core.settings, self.activity(), log_path);
         if self.number.0 > 1 && !core.settings.print_repeated_builds {
@@ -302,7 +304,6 @@ impl Round<'_> {
         }
         let execution = workspace.run(&plan.launch, plan.limits, &mut log).await;
         let log = log.finish();
-        self.log_is_stored().await;
         self.log = log.stored;
         let Execution { exit, isolation, exceeded } = match execution {
             Ok(execution) => execution,
