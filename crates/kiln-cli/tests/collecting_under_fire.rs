@@ -241,9 +241,14 @@ impl Fire {
         } else {
             let ran = Ran::from(self.store.nix().command("nix-store").arg("--gc").output().unwrap());
             // It gives up if something came to refer to what it had found dead, or if any process of the machine has a
-            // directory with a very long path open, as those of other tests.
-            let gives_up =
-                ["because it is in use by", "File name too long"].map(|why| ran.stderr.contains(why));
+            // directory with a very long path open, as those of other tests. And rarely the program aborts, it seems by a race
+            // of the threads that serve its socket.
+            let gives_up = [
+                "because it is in use by",
+                "File name too long",
+                "terminate called without an active exception",
+            ]
+            .map(|why| ran.stderr.contains(why));
             assert!(ran.code == Some(0) || gives_up.contains(&true), "{}", ran.stderr);
         }
         self.count(Done::Collected);
