@@ -77,7 +77,8 @@ impl End {
     }
 }
 
-/// The URL of the store of the settings if it is a binary cache, to which most commands have no use.
+/// The URL of the store of the settings if that is none which commands usually work on: of a binary cache, or of what Kiln
+/// doesn't know.
 pub(crate) fn cache_of(settings: &Settings) -> Option<&str> {
     match &settings.store {
         StoreUrl::Other(url) => Some(url),

@@ -83,7 +83,12 @@ impl<S> Deref for Session<S> {
 impl Session {
     /// Reads the settings and opens the store that they name.
     pub(crate) fn open(invocation: &Invocation<'_>) -> Result<Self, Failure> {
-        let (settings, config) = invocation.store_config()?;
+        Self::of_settings(invocation, invocation.settings()?)
+    }
+
+    /// Opens the store that settings name which have been read already: reading them again would tell their warnings again.
+    pub(crate) fn of_settings(invocation: &Invocation<'_>, settings: Settings) -> Result<Self, Failure> {
+        let config = store_config::from_settings(&settings, invocation.environment)?;
         Self::open_configured(invocation, settings, config)
     }
 

@@ -72,6 +72,8 @@ fn info_in_both_forms() {
         assert!(text.starts_with(&path) && text.contains(line), "{text}");
     }
     let json = scratch.kiln(&format!("store info --json {path}")).quiet_success();
+    let warned = scratch.kiln(&format!("store info --option nonsense 1 {path}"));
+    assert_eq!(warned.stderr.matches("unknown setting 'nonsense'").count(), 1, "{}", warned.stderr);
     let hash = scratch.kiln(&format!("hash path {path}")).quiet_success();
     assert!(json.contains(&format!("\"narHash\": \"{}\"", hash.trim_end())), "{json}");
     let missing = path.replace("-tree", "-other");

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction};
 use kiln_cache::Source;
 use kiln_narinfo::PathInfo;
 use kiln_remote::DaemonAddress;
+use kiln_settings::Settings;
 use kiln_store_path::{StoreDir, StorePath};
 use kiln_substitute::Candidate;
 use serde_json::{Map, Value};
@@ -54,9 +55,9 @@ pub(super) const ENTRY: Entry = Entry {
 fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let settings = invocation.settings()?;
     let text = match End::parse(cache_of(&settings), &settings, invocation)? {
-        End::Store(_) => of_store(invocation)?,
-        End::Daemon(address) => of_daemon(invocation, *address)?,
-        End::Cache(_) => of_cache(invocation)?,
+        End::Store(settings) => of_store(invocation, *settings)?,
+        End::Daemon(address) => of_daemon(invocation, settings, *address)?,
+        End::Cache(_) => of_cache(invocation, settings)?,
     };
     invocation.terminal.finish();
     output::print(text)?;
@@ -64,8 +65,8 @@ fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
 }
 
 /// What a local store knows.
-fn of_store(invocation: &Invocation<'_>) -> Result<String, Failure> {
-    let session = Session::open(invocation)?;
+fn of_store(invocation: &Invocation<'_>, settings: Settings) -> Result<String, Failure> {
+    let session = Session::of_settings(invocation, settings)?;
     let paths = named(invocation, session.store_dir())?;
     let infos =
         paths.iter().map(|path| session.path_info(path)).collect::<Result<Vec<Arc<PathInfo>>, _>>()?;
@@ -84,8 +85,12 @@ fn of_store(invocation: &Invocation<'_>) -> Result<String, Failure> {
 }
 
 /// What the store of a daemon knows.
-fn of_daemon(invocation: &Invocation<'_>, address: DaemonAddress) -> Result<String, Failure> {
-    let work = Work::begin(invocation, invocation.settings()?)?;
+fn of_daemon(
+    invocation: &Invocation<'_>,
+    settings: Settings,
+    address: DaemonAddress,
+) -> Result<String, Failure> {
+    let work = Work::begin(invocation, settings)?;
     let store = End::daemon(&work, invocation, address);
     let store_dir = store.store_dir().clone();
     let paths = named(invocation, &store_dir)?;
@@ -105,8 +110,8 @@ fn of_daemon(invocation: &Invocation<'_>, address: DaemonAddress) -> Result<Stri
 }
 
 /// What a binary cache says.
-fn of_cache(invocation: &Invocation<'_>) -> Result<String, Failure> {
-    let work = Work::begin(invocation, invocation.settings()?)?;
+fn of_cache(invocation: &Invocation<'_>, settings: Settings) -> Result<String, Failure> {
+    let work = Work::begin(invocation, settings)?;
     let surroundings = surroundings(&work, invocation, usual_store_dir(invocation.environment)?)?;
     let source = Source::open(cache_of(&work.settings).unwrap_or_default(), &surroundings)?;
     let paths = named(invocation, source.store_dir())?;
