@@ -77,19 +77,11 @@ impl RawRow {
 
 /// Reads a full path from a column.
 pub(crate) fn decode_path(store_dir: &StoreDir, column: &'static str, text: &str) -> Result<StorePath> {
-    // Canonical paths, which are all that Nix writes, need no resolving.
-    let direct = text
-        .strip_prefix(store_dir.as_str())
-        .and_then(|rest| rest.strip_prefix('/'))
-        .and_then(|base_name| StorePath::from_base_name(base_name).ok());
-    match direct {
-        Some(path) => Ok(path),
-        None => store_dir.parse(text).map_err(|error| Error::Value {
-            column,
-            subject: text.chars().take(320).collect(),
-            detail: error.to_string(),
-        }),
-    }
+    store_dir.parse(text).map_err(|error| Error::Value {
+        column,
+        subject: text.chars().take(320).collect(),
+        detail: error.to_string(),
+    })
 }
 
 /// The column `hash`.

@@ -38,7 +38,12 @@ impl StoreDir {
 
     /// The full path of an object in the store.
     pub fn print(&self, path: &StorePath) -> String {
-        format!("{}/{path}", self.0)
+        // Longhand, since this is done for every path that is asked about.
+        let mut full = String::with_capacity(self.0.len() + 1 + path.base_name().len());
+        full.push_str(&self.0);
+        full.push('/');
+        full.push_str(path.base_name());
+        full
     }
 
     /// The full path of an object, for messages.
@@ -52,6 +57,11 @@ impl StoreDir {
     /// See [`InvalidStorePath`]; a path below a store path is refused.
     pub fn parse(&self, path: impl AsRef<[u8]>) -> Result<StorePath, InvalidStorePath> {
         let path = path.as_ref();
+        // Canonical paths, which are nearly all that come, need no resolving.
+        let base_name = path.strip_prefix(self.0.as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
+        if let Some(Ok(direct)) = base_name.map(StorePath::from_base_name) {
+            return Ok(direct);
+        }
         match self.split(path)? {
             (store_path, rest) if rest.is_empty() => Ok(store_path),
             _ => Err(self.not_in_store(path)),

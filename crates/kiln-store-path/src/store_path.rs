@@ -71,9 +71,10 @@ impl StorePath {
             [b'-', name @ ..] => name,
             _ => return Err(InvalidStorePath::NoDash(shown())),
         };
-        let name = name::check(name).map_err(|error| InvalidStorePath::Name { path: shown(), error })?;
-        let digest = std::str::from_utf8(digest).map_err(|_| InvalidStorePath::TooShort(shown()))?;
-        Ok(Self(format!("{digest}-{name}").into()))
+        name::check(name).map_err(|error| InvalidStorePath::Name { path: shown(), error })?;
+        // All of it is ASCII by now.
+        let base_name = std::str::from_utf8(bytes).map_err(|_| InvalidStorePath::TooShort(shown()))?;
+        Ok(Self(base_name.into()))
     }
 
     /// A path from the 20 bytes of its digest and its name.
