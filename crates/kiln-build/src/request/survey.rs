@@ -1,8 +1,8 @@
 //! What of a graph of derivations is missing, found out level by level: of all derivations of a level the store is asked at once,
 //! and they are parsed side by side.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use kiln_derivation::Derivation;
@@ -17,14 +17,22 @@ use crate::goal::output_paths;
 const AT_ONCE: usize = 4096;
 
 /// A derivation, and what is wanted of it.
-type Wish = (StorePath, Rc<OutputsSpec>);
+type Wish = (StorePath, Arc<OutputsSpec>);
 
 /// What is known about a valid derivation.
 struct Node {
     /// Outputs that are neither valid nor substituted.
     lacking: Vec<OutputName>,
-    /// What building it takes, once it is known that it is built.
-    inputs: Option<Vec<Wish>>,
+    /// What building it takes; nothing if it lacks nothing.
+    inputs: Vec<Wish>,
+    /// What is looked at and spared as soon as it is known that it is built.
+    around: Option<Around>,
+}
+
+/// The paths around a derivation.
+struct Around {
+    sources: Vec<StorePath>,
+    outputs: Vec<StorePath>,
 }
 
 struct Survey<'a> {
@@ -33,8 +41,6 @@ struct Survey<'a> {
     substituted: &'a BTreeSet<StorePath>,
     /// `None`: it is not valid.
     nodes: HashMap<StorePath, Option<Node>>,
-    /// Most inputs want the same.
-    specs: HashSet<Rc<OutputsSpec>>,
     unknown: BTreeSet<StorePath>,
     /// What collectors are to leave alone.
     spared: Vec<StorePath>,
@@ -47,16 +53,14 @@ pub(super) fn survey(
     targets: &[DerivedPath],
     substituted: &BTreeSet<StorePath>,
 ) -> Result<Missing, Failure> {
-    let (nodes, specs) = (HashMap::new(), HashSet::new());
-    let mut survey =
-        Survey { store, substituted, nodes, specs, unknown: BTreeSet::new(), spared: Vec::new() };
+    let nodes = HashMap::new();
+    let mut survey = Survey { store, substituted, nodes, unknown: BTreeSet::new(), spared: Vec::new() };
     let mut wishes = Vec::new();
     let mut opaque = Vec::new();
     for target in targets {
         match target {
             DerivedPath::Built { derivation, outputs } => {
-                let spec = survey.shared(outputs.clone());
-                wishes.push((derivation.path.clone(), spec));
+                wishes.push((derivation.path.clone(), Arc::new(outputs.clone())));
             }
             DerivedPath::Opaque(path) => opaque.push(path.clone()),
         }
@@ -73,15 +77,6 @@ pub(super) fn survey(
 }
 
 impl Survey<'_> {
-    fn shared(&mut self, spec: OutputsSpec) -> Rc<OutputsSpec> {
-        if let Some(shared) = self.specs.get(&spec) {
-            return Rc::clone(shared);
-        }
-        let spec = Rc::new(spec);
-        self.specs.insert(Rc::clone(&spec));
-        spec
-    }
-
     /// Looks at what is wished, and at all that has to be built for it.
     fn look_at(&mut self, mut wishes: Vec<Wish>) -> Result<(), Failure> {
         let mut seen = HashSet::new();
@@ -90,18 +85,17 @@ impl Survey<'_> {
             let mut next = Vec::new();
             let mut sources = BTreeSet::new();
             for wishes in wishes.chunks(AT_ONCE) {
-                let derivations = self.load(wishes)?;
+                self.load(wishes)?;
                 for (path, spec) in wishes {
-                    let Some(Some(node)) = self.nodes.get(path) else { continue };
-                    if node.inputs.is_some() || !node.is_built(spec) {
+                    let Some(Some(node)) = self.nodes.get_mut(path) else { continue };
+                    if !node.is_built(spec) {
                         continue;
                     }
-                    let derivation = match derivations.get(path) {
-                        Some(derivation) => Arc::clone(derivation),
-                        None => self.store.read_derivation_blocking(path)?,
-                    };
-                    next.extend(self.enter(path, &derivation));
-                    sources.extend(derivation.input_sources.iter().cloned());
+                    let Some(around) = node.around.take() else { continue };
+                    next.extend(node.inputs.iter().cloned());
+                    sources.extend(around.sources);
+                    self.spared.push(path.clone());
+                    self.spared.extend(around.outputs);
                 }
             }
             let valid = self.store.valid_among_blocking(&Vec::from_iter(sources.iter().cloned()))?;
@@ -112,47 +106,20 @@ impl Survey<'_> {
         Ok(())
     }
 
-    /// Finds out about those derivations that are not known yet, and returns those of them that are valid.
-    fn load(&mut self, wishes: &[Wish]) -> Result<HashMap<StorePath, Arc<Derivation>>, Failure> {
+    /// Finds out about those derivations that are not known yet.
+    fn load(&mut self, wishes: &[Wish]) -> Result<(), Failure> {
         let new = wishes.iter().map(|(path, _)| path).filter(|path| !self.nodes.contains_key(path));
         let new: Vec<StorePath> = new.collect::<BTreeSet<_>>().into_iter().cloned().collect();
-        let derivations = self.store.read_derivations_blocking(&new)?;
-        let mut outputs = BTreeMap::new();
-        for (path, derivation) in &derivations {
-            outputs.insert(path, output_paths(self.store, path, derivation)?);
-        }
-        let all: Vec<StorePath> = outputs.values().flat_map(BTreeMap::values).cloned().collect();
-        let valid = self.store.valid_among_blocking(&all)?;
-        for path in &new {
-            let node = derivations.get(path).map(|derivation| {
-                let outputs = outputs.get(path);
-                let is_there = |name: &OutputName| {
-                    let path = outputs.and_then(|outputs| outputs.get(name));
-                    path.is_some_and(|path| valid.contains(path) || self.substituted.contains(path))
-                };
-                let lacking = derivation.outputs.keys().filter(|name| !is_there(name));
-                Node { lacking: lacking.cloned().collect(), inputs: None }
-            });
-            if node.is_none() {
-                self.unknown.insert(path.clone());
+        let (store, substituted) = (self.store, self.substituted);
+        let found = store.look_at_derivations_blocking(&new, |batch| nodes_of(store, substituted, batch))?;
+        self.nodes.extend(found.into_iter().flatten().map(|(path, node)| (path, Some(node))));
+        for path in new {
+            if let Entry::Vacant(vacant) = self.nodes.entry(path) {
+                self.unknown.insert(vacant.key().clone());
+                vacant.insert(None);
             }
-            self.nodes.insert(path.clone(), node);
         }
-        Ok(derivations)
-    }
-
-    /// Notes that a derivation is built, and returns what that takes.
-    fn enter(&mut self, path: &StorePath, derivation: &Derivation) -> Vec<Wish> {
-        self.spared.push(path.clone());
-        self.spared.extend(derivation.known_output_paths().map(|(_, path)| path.clone()));
-        let mut inputs = Vec::with_capacity(derivation.input_derivations.len());
-        for (input, wanted) in &derivation.input_derivations {
-            inputs.push((input.clone(), self.shared(OutputsSpec::Names(wanted.outputs().clone()))));
-        }
-        if let Some(Some(node)) = self.nodes.get_mut(path) {
-            node.inputs = Some(inputs.clone());
-        }
-        inputs
+        Ok(())
     }
 
     /// What is built for some wishes, inputs before those that use them.
@@ -177,11 +144,55 @@ impl Survey<'_> {
                 && seen.insert(path)
             {
                 steps.push(Step::Leave(path));
-                steps.extend(node.inputs.iter().flatten().rev().map(Step::Enter));
+                steps.extend(node.inputs.iter().rev().map(Step::Enter));
             }
         }
         order
     }
+}
+
+/// What derivations lack, and what building them takes.
+fn nodes_of(
+    store: &LocalStore,
+    substituted: &BTreeSet<StorePath>,
+    derivations: Vec<(StorePath, Arc<Derivation>)>,
+) -> Result<Vec<(StorePath, Node)>, Failure> {
+    let mut made = Vec::with_capacity(derivations.len());
+    for (path, derivation) in &derivations {
+        made.push(output_paths(store, path, derivation)?);
+    }
+    let all: Vec<StorePath> = made.iter().flat_map(BTreeMap::values).cloned().collect();
+    let valid = store.valid_among_blocking(&all)?;
+    // Most inputs want the same.
+    let mut specs: HashSet<Arc<OutputsSpec>> = HashSet::new();
+    let mut nodes = Vec::with_capacity(derivations.len());
+    for ((path, derivation), made) in derivations.into_iter().zip(made) {
+        let is_there = |name: &OutputName| {
+            made.get(name).is_some_and(|path| valid.contains(path) || substituted.contains(path))
+        };
+        let lacking: Vec<OutputName> =
+            derivation.outputs.keys().filter(|name| !is_there(name)).cloned().collect();
+        let mut inputs = Vec::new();
+        let mut around = None;
+        if !lacking.is_empty() {
+            let mut wish = |wanted: OutputsSpec| match specs.get(&wanted) {
+                Some(shared) => Arc::clone(shared),
+                None => {
+                    let wanted = Arc::new(wanted);
+                    specs.insert(Arc::clone(&wanted));
+                    wanted
+                }
+            };
+            let wanted = derivation.input_derivations.iter();
+            inputs = wanted
+                .map(|(input, wanted)| (input.clone(), wish(OutputsSpec::Names(wanted.outputs().clone()))))
+                .collect();
+            let outputs = derivation.known_output_paths().map(|(_, path)| path.clone()).collect();
+            around = Some(Around { sources: derivation.input_sources.iter().cloned().collect(), outputs });
+        }
+        nodes.push((path, Node { lacking, inputs, around }));
+    }
+    Ok(nodes)
 }
 
 impl Node {

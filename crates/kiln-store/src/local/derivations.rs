@@ -22,8 +22,8 @@ const KEPT_DERIVATIONS: usize = 4096;
 /// Hashes of derivations that are kept: some hundred bytes each.
 const KEPT_HASHES: usize = 200_000;
 
-/// So many derivations are parsed faster by threads that have to be started first.
-const WORTH_THREADS: usize = 64;
+/// Derivations that are looked up and parsed by one thread at a time: several times what it takes to start the thread.
+const BATCH: usize = 128;
 
 /// Derivations that were parsed before. Their files never change, and a path that was read from a text that had to hash to
 /// it stands for that text for ever, so that nothing needs to be forgotten but for room.
@@ -40,10 +40,11 @@ impl DerivationCache {
 
     fn insert(&self, path: StorePath, derivation: Arc<Derivation>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KEPT_DERIVATIONS {
-            known.clear();
-        }
+        let old = if known.len() >= KEPT_DERIVATIONS { std::mem::take(&mut *known) } else { HashMap::new() };
         known.insert(path, derivation);
+        drop(known);
+        // Nobody waits while so many are taken apart.
+        drop(old);
     }
 }
 
@@ -82,33 +83,37 @@ impl LocalStore {
         if self.path_info_blocking(path)?.is_none() {
             return Err(self.not_valid(path));
         }
-        if let Some(derivation) = self.0.derivations.get(path) {
-            return Ok(derivation);
-        }
-        let derivation = Arc::new(self.parse_derivation(path, &self.read_derivation_text(path)?)?);
-        self.0.derivations.insert(path.clone(), derivation.clone());
-        Ok(derivation)
+        self.known_or_read(path)
     }
 
-    /// Reads those of `paths` that are valid, all of which must be derivations: the database is asked about all at once, and they
-    /// are parsed side by side. What is found out about them is remembered.
+    /// Reads those of `paths` that are valid, all of which must be derivations, and gives them to `look` batch by batch, side by
+    /// side: of each batch the database is asked at once. What is found out about them is remembered.
     ///
     /// # Errors
-    /// See [`read_derivation_blocking`](Self::read_derivation_blocking).
-    pub fn read_derivations_blocking(
+    /// See [`read_derivation_blocking`](Self::read_derivation_blocking), and whatever `look` fails with.
+    pub fn look_at_derivations_blocking<R: Send, E: From<Error> + Send>(
         &self,
         paths: &[StorePath],
-    ) -> Result<HashMap<StorePath, Arc<Derivation>>> {
-        let mut valid = Vec::with_capacity(paths.len());
-        let mut asked = Vec::new();
-        let mut before = None;
+        look: impl Fn(Vec<(StorePath, Arc<Derivation>)>) -> std::result::Result<R, E> + Sync,
+    ) -> std::result::Result<Vec<R>, E> {
+        let batches: Vec<&[StorePath]> = paths.chunks(BATCH).collect();
+        let read = |batch: &&[StorePath]| look(self.valid_derivations(batch)?);
+        match batches.as_slice() {
+            [batch] => Ok(vec![read(batch)?]),
+            _ => on_threads(&batches, &Cancel::default(), read).into_iter().collect(),
+        }
+    }
+
+    /// Those of some derivations that are valid.
+    fn valid_derivations(&self, paths: &[StorePath]) -> Result<Vec<(StorePath, Arc<Derivation>)>> {
+        let version = self.0.database.foreign_version();
+        let (mut valid, mut asked) = (Vec::with_capacity(paths.len()), Vec::new());
+        let before = self.0.infos.stamp(version);
         for path in paths {
-            let (cached, stamp) = self.0.infos.get(self.0.database.foreign_version(), path);
-            match cached {
+            match self.0.infos.get(version, path).0 {
                 Some(_) => valid.push(path.clone()),
                 None => asked.push(path.clone()),
             }
-            before = before.or(stamp);
         }
         if !asked.is_empty() {
             for (path, info) in self.0.database.reader()?.path_infos(&asked)? {
@@ -116,22 +121,21 @@ impl LocalStore {
                 valid.push(path);
             }
         }
-        let read = |path: &StorePath| {
-            let derivation = match self.0.derivations.get(path) {
-                Some(derivation) => derivation,
-                None => {
-                    let derivation =
-                        Arc::new(self.parse_derivation(path, &self.read_derivation_text(path)?)?);
-                    self.0.derivations.insert(path.clone(), derivation.clone());
-                    derivation
-                }
-            };
-            Ok((path.clone(), derivation))
+        let read = |path: StorePath| {
+            let derivation = self.known_or_read(&path)?;
+            Ok((path, derivation))
         };
-        if valid.len() < WORTH_THREADS {
-            return valid.iter().map(read).collect();
+        valid.into_iter().map(read).collect()
+    }
+
+    /// A derivation whose path is valid.
+    fn known_or_read(&self, path: &StorePath) -> Result<Arc<Derivation>> {
+        if let Some(derivation) = self.0.derivations.get(path) {
+            return Ok(derivation);
         }
-        on_threads(&valid, &Cancel::default(), read).into_iter().collect()
+        let derivation = Arc::new(self.parse_derivation(path, &self.read_derivation_text(path)?)?);
+        self.0.derivations.insert(path.clone(), derivation.clone());
+        Ok(derivation)
     }
 
     /// The text of a derivation file, valid or about to be.
