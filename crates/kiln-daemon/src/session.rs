@@ -144,16 +144,21 @@ impl Session {
             Err(SessionError::Read(error)) => Err(error),
             Err(error) => return Err(error),
         };
+        let outbox = Arc::clone(&self.outbox);
+        outbox.begin();
+        if let Ok(request) = &request {
+            if let Some(watched) = &self.watched {
+                watched.begin(request.operation().name());
+            }
+            if let Some(response) = self.answer_at_once(request) {
+                return self.reply(out, &outbox, Ok(Reply::Response(response))).await;
+            }
+        }
         let payload = match &request {
             Ok(request) => Payload::of(request.operation(), input, self),
             Err(error) => operation_of(error)
                 .map_or_else(|| Payload::none(input), |operation| Payload::of(operation, input, self)),
         };
-        let outbox = Arc::clone(&self.outbox);
-        outbox.begin();
-        if let (Some(watched), Ok(request)) = (&self.watched, &request) {
-            watched.begin(request.operation().name());
-        }
         // Boxed: the future of every operation at once would be in each idle connection.
         let work: BoxFuture<'_, Result<Reply, Failure>> = match request {
             Ok(request) => Box::pin(settled(self.answer(request, payload.clone()), payload)),
@@ -167,7 +172,17 @@ impl Session {
             }
         };
         let result = out.while_working(&outbox, work).await?;
-        out.answer(&outbox, result).await?;
+        self.reply(out, &outbox, result).await
+    }
+
+    /// Answers; the connection goes on.
+    async fn reply(
+        &self,
+        out: &mut Output,
+        outbox: &Outbox,
+        result: Result<Reply, Failure>,
+    ) -> Result<bool, SessionError> {
+        out.answer(outbox, result).await?;
         if let Some(watched) = &self.watched {
             watched.end();
         }

@@ -67,7 +67,8 @@ impl Outbox {
     pub(super) fn begin(&self) {
         let mut state = self.lock();
         state.client_listens = true;
-        state.bytes = std::mem::take(&mut state.later);
+        let State { bytes, later, .. } = &mut *state;
+        bytes.append(later);
     }
 
     /// Takes what is to be sent now into `bytes`, which is empty.

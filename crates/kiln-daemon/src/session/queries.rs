@@ -21,21 +21,25 @@ const DIGEST_LENGTH: usize = 32;
 
 impl Session {
     pub(super) async fn path_info(&self, path: &StorePath) -> Result<Option<UnkeyedPathInfo>, Failure> {
-        let mut info = self.store().known_path_info(path);
-        if info.is_none() {
-            let paths = self.read_ahead.together_with(path);
-            if !paths.is_empty() {
-                self.store().read_ahead(paths).await?;
-            }
-            info = self.store().path_info(path).await?;
+        let paths = self.read_ahead.together_with(path);
+        if !paths.is_empty() {
+            self.store().read_ahead(paths).await?;
         }
-        if let Some(info) = &info {
-            self.read_ahead.tell(info);
-        }
+        let info = self.store().path_info(path).await?;
         if info.is_none() && self.dialect.version.minor < WITH_VALIDITY {
             return Err(Failure::new(format!("path '{}' is not valid", self.store().print(path))));
         }
-        Ok(info.map(|info| UnkeyedPathInfo::from((*info).clone())))
+        Ok(info.map(|info| self.told(info)))
+    }
+
+    /// What [`path_info`](Self::path_info) answers, if that is in memory.
+    pub(super) fn known_path_info(&self, path: &StorePath) -> Option<UnkeyedPathInfo> {
+        self.store().known_path_info(path).map(|info| self.told(info))
+    }
+
+    fn told(&self, info: Arc<PathInfo>) -> UnkeyedPathInfo {
+        self.read_ahead.tell(&info);
+        UnkeyedPathInfo::from(Arc::unwrap_or_clone(info))
     }
 
     pub(super) async fn valid_path_info(&self, path: &StorePath) -> Result<Arc<PathInfo>, Failure> {
