@@ -226,10 +226,14 @@ pub(crate) fn unlink(parent: BorrowedFd<'_>, name: &CStr) -> Result<u64, Errno> 
         Err(Errno::ACCESS) if make_writable(parent) => Status::at(parent, name),
         result => result,
     };
-    let status = match status {
-        Err(Errno::NOENT) => return Ok(0),
-        result => result?,
-    };
+    match status {
+        Err(Errno::NOENT) => Ok(0),
+        status => unlink_seen(parent, name, &status?),
+    }
+}
+
+/// The same for something that was just looked at.
+pub(crate) fn unlink_seen(parent: BorrowedFd<'_>, name: &CStr, status: &Status) -> Result<u64, Errno> {
     let mut result = rustix::fs::unlinkat(parent, name, AtFlags::empty());
     if result == Err(Errno::ACCESS) && make_writable(parent) {
         result = rustix::fs::unlinkat(parent, name, AtFlags::empty());

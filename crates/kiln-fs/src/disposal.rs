@@ -5,7 +5,7 @@
 //! the next [`Trash`](crate::Trash) or [`Disposal`], or any collector.
 
 use crate::component::Component;
-use crate::delete::{delete_tree, unlink};
+use crate::delete::{delete_tree, unlink_seen};
 use crate::directory::Directory;
 use crate::error::{During as _, Error, Result};
 use crate::rename::rename_new;
@@ -104,7 +104,7 @@ impl Disposal {
             None => return Ok(()),
             // To move it would take as long.
             Some(status) if status.kind != Kind::Directory && status.size <= SMALL => {
-                let freed = unlink(parent.as_fd(), name.as_c_str());
+                let freed = unlink_seen(parent.as_fd(), name.as_c_str(), &status);
                 self.freed_at_once(freed.during("delete", || parent.path().join(name.as_path()))?);
                 return Ok(());
             }

@@ -1,10 +1,11 @@
 //! The collector: see the [module above](super) for the steps.
 
 use std::ffi::OsString;
+use std::iter;
 use std::ops::RangeInclusive;
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread::{self, ScopedJoinHandle};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
 use std::time::Duration;
 
 use kiln_database::{Graph, Node, NodeSet};
@@ -26,6 +27,9 @@ const LARGEST_BATCH: usize = 512;
 
 /// Fewest and most paths that one transaction makes invalid. The fewer, the more often the same pages are written.
 const TRANSACTIONS: RangeInclusive<usize> = 64..=LARGEST_BATCH;
+
+/// Batches that are invalid and wait for being freed: enough that neither waits for the other's slower moments.
+const WAITING: usize = 2;
 
 /// How long a transaction may take while others use the store, since builds that end meanwhile wait for it with their own. Where
 /// nobody has announced anything, a batch is one transaction: whoever comes meanwhile waits for that one alone.
@@ -187,29 +191,34 @@ impl<'a> Collector<'a> {
         self.expected = (order.len() + leftovers.len()) as u64;
         self.delete_leftovers(leftovers)?;
         thread::scope(|scope| {
-            let mut freeing: Option<ScopedJoinHandle<'_, Result<Freed>>> = None;
+            let (invalid, to_free) = mpsc::sync_channel(WAITING);
+            let (done, freed) = mpsc::channel();
+            let (store, disposal) = (self.store, self.disposal);
+            scope.spawn(move || free_names(store, disposal, &to_free, &done));
             let mut rest = order.as_slice();
             while !rest.is_empty() && !self.is_enough() {
                 self.cancel.check()?;
                 let (batch, later) = rest.split_at(self.size_of_batch(rest));
                 rest = later;
-                let (invalid, claim) = self.invalidate_batch(batch)?;
-                self.wait_for(freeing.take())?;
-                // Meanwhile the next ones are made invalid.
-                let (store, disposal) = (self.store, self.disposal);
-                let freed = scope.spawn(move || free_names(store, disposal, invalid, claim));
-                match self.options.max_freed {
-                    Some(_) => self.wait_for(Some(freed))?,
-                    None => freeing = Some(freed),
+                if invalid.send(self.invalidate_batch(batch)?).is_err() {
+                    // What is wrong is told below.
+                    break;
                 }
+                // While names are freed, the next ones are made invalid; unless what that frees decides about them.
+                if self.options.max_freed.is_some() {
+                    self.note(freed.recv())?;
+                }
+                freed.try_iter().try_for_each(|freed| self.note(Ok(freed)))?;
             }
-            self.wait_for(freeing)
+            drop(invalid);
+            freed.iter().try_for_each(|freed| self.note(Ok(freed)))
         })
     }
 
-    fn wait_for(&mut self, freeing: Option<ScopedJoinHandle<'_, Result<Freed>>>) -> Result<()> {
-        let Some(freeing) = freeing else { return Ok(()) };
-        let freed = freeing.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+    /// Takes note of what was freed, if whoever frees names has not ended instead.
+    fn note(&mut self, freed: std::result::Result<Result<Freed>, mpsc::RecvError>) -> Result<()> {
+        let Ok(freed) = freed else { return Ok(()) };
+        let freed = freed?;
         freed.paths.into_iter().for_each(|path| self.deleted(path));
         self.collected.failures.extend(freed.failures);
         self.tell();
@@ -359,33 +368,40 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// What came of [`free_names`].
+/// What came of a batch in [`free_names`].
 #[derive(Default)]
 struct Freed {
     paths: Vec<StorePath>,
     failures: Vec<String>,
 }
 
-/// Frees the names of paths that are invalid. Until then they are claimed.
+/// Frees the names of paths that are invalid, batch by batch. Until then they are claimed. Ends with the first that fails.
 fn free_names(
     store: &LocalStore,
     disposal: &Disposal,
-    paths: Vec<StorePath>,
-    _claim: Claim<'_>,
-) -> Result<Freed> {
-    let mut freed = Freed::default();
-    if !paths.is_empty() {
-        // Files must not be gone before everybody knows, even after a loss of power.
-        store.database().sync()?;
-    }
-    for path in paths {
-        let put = LocalStore::component(&path).and_then(|name| Ok(disposal.put(&name)?));
-        match put {
-            Ok(()) => freed.paths.push(path),
-            Err(error) => freed.failures.push(error.to_string()),
+    batches: &Receiver<(Vec<StorePath>, Claim<'_>)>,
+    done: &Sender<Result<Freed>>,
+) {
+    while let Ok(first) = batches.recv() {
+        // One sync serves all that is invalid by now. Files must not be gone before everybody knows, even after a loss of power.
+        let invalid: Vec<_> = iter::once(first).chain(batches.try_iter()).collect();
+        if let Err(error) = store.database().sync() {
+            let _ = done.send(Err(error.into()));
+            return;
+        }
+        for (paths, _claim) in invalid {
+            let mut freed = Freed::default();
+            for path in paths {
+                let put = LocalStore::component(&path).and_then(|name| Ok(disposal.put(&name)?));
+                match put {
+                    Ok(()) => freed.paths.push(path),
+                    Err(error) => freed.failures.push(error.to_string()),
+                }
+            }
+            // Whoever does not listen any more has failed, or was cancelled.
+            let _ = done.send(Ok(freed));
         }
     }
-    Ok(freed)
 }
 
 #[cfg(test)]
