@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kiln_events::{
     Activity, ActivityGuard, ActivityId, ActivityResult, ActivityType, EventSender, Verbosity,
@@ -232,8 +232,11 @@ impl Copying<'_> {
         if let Some(added) = self.clone(candidate, store, events, parent).await? {
             return Ok(Arrived { is_new: added == Added::New, downloaded: 0, written: 0 });
         }
-        let fetched =
-            self.source.substituters.fetch(candidate, store, Existing::Stays, events, parent).await?;
+        let fetched = self
+            .source
+            .substituters
+            .fetch(candidate, store, Existing::Stays, (None, ready(())), (events, parent))
+            .await?;
         let is_new = fetched.added == Added::New;
         Ok(Arrived { is_new, downloaded: fetched.downloaded, written: 0 })
     }

@@ -14,6 +14,7 @@ use kiln_store_path::{StoreDir, StorePath};
 
 use crate::error::{Error, FetchFault, LookupFault, Resting, Result, SubstituterFault};
 use crate::health::Health;
+use crate::http_cache::Turn;
 use crate::pipe::{PipeWriter, pipe};
 use crate::source::{Contents, Offer, Properties, Substituter};
 
@@ -137,6 +138,7 @@ impl Substituter for DaemonSource {
     fn contents<'a>(
         &'a self,
         offer: &'a Offer,
+        _: Option<Turn<'a>>,
         events: &'a EventSender,
     ) -> BoxFuture<'a, Result<Contents<'a>>> {
         async {

@@ -18,6 +18,7 @@ use kiln_narinfo::{Compression, PathInfo};
 use kiln_store::{Added, CheckSignatures, Helper, LocalStore};
 
 use crate::error::{Error, FetchFault, Result};
+use crate::http_cache::Turn;
 use crate::pipe::{PipeWriter, pipe};
 use crate::search::Candidate;
 use crate::source::{Contents, NarFile, Offer};
@@ -72,8 +73,8 @@ pub(crate) async fn fetch(
     candidate: &Candidate,
     store: &LocalStore,
     (check, existing): (CheckSignatures, Existing),
-    events: &EventSender,
-    parent: ActivityId,
+    admission: (Option<Turn<'_>>, impl Future),
+    (events, parent): (&EventSender, ActivityId),
 ) -> Result<Fetched> {
     let info = Arc::clone(candidate.info());
     let stated = PathInfo { ultimate: false, registration_time: 0, ..(*info).clone() };
@@ -82,7 +83,7 @@ pub(crate) async fn fetch(
         Existing::Stays => store.add_nar_from(stated, reader, check).left_future(),
         Existing::IsReplaced => store.replace_nar_from(stated, reader, check).right_future(),
     };
-    match transfer(candidate, &path, "local", events, parent, take).await {
+    match transfer(candidate, (&path, "local"), admission, (events, parent), take).await {
         Ok((added, downloaded)) => Ok(Fetched { added, info, downloaded }),
         Err(TransferError::Source(error)) => Err(error),
         Err(TransferError::Taker(error)) => Err(Error::fetch(candidate.substituter(), path, error)),
@@ -91,15 +92,14 @@ pub(crate) async fn fetch(
 
 /// Hands the archive of what was offered to `take`, decompressed and checked against its narinfo on the way; returns what
 /// came of it, and the bytes that were transferred. `path` is the full path and `destination` the place that gets it, both
-/// for those who watch.
+/// for those who watch; for `turn` and `slot` see [`Substituters::fetch`](crate::Substituters::fetch).
 ///
 /// The archive itself is not compared with what is said of its contents: that is up to whoever takes it.
 pub(crate) async fn transfer<T, E, F>(
     candidate: &Candidate,
-    path: &str,
-    destination: &str,
-    events: &EventSender,
-    parent: ActivityId,
+    (path, destination): (&str, &str),
+    (turn, slot): (Option<Turn<'_>>, impl Future),
+    (events, parent): (&EventSender, ActivityId),
     take: impl FnOnce(Box<dyn Read + Send>) -> F,
 ) -> Result<(T, u64), TransferError<E>>
 where
@@ -120,8 +120,9 @@ where
     let progress = Progress::default();
     // The threads stop when this is dropped, with the future.
     let wanted = Arc::new(());
-    let contents = candidate.source.substituter.contents(offer, events).await;
+    let contents = candidate.source.substituter.contents(offer, turn, events).await;
     let Contents { reader, feeding } = contents.map_err(TransferError::Source)?;
+    let _slot = slot.await;
     let nar_size = offer.info.nar_size;
     let (reader, reading) = match &offer.file {
         Some(file) => {

@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Error, FetchFault, LookupFault, Result, SubstituterFault};
 use crate::http_cache::{
-    LARGEST_CACHE_INFO, LARGEST_NARINFO, LARGEST_REALISATION, properties, with_settings,
+    LARGEST_CACHE_INFO, LARGEST_NARINFO, LARGEST_REALISATION, Turn, properties, with_settings,
 };
 use crate::realisations::realisation_file;
 use crate::source::{Contents, Offer, Properties, Substituter};
@@ -126,7 +126,12 @@ impl Substituter for FileCache {
         .boxed()
     }
 
-    fn contents<'a>(&'a self, offer: &'a Offer, _: &'a EventSender) -> BoxFuture<'a, Result<Contents<'a>>> {
+    fn contents<'a>(
+        &'a self,
+        offer: &'a Offer,
+        _: Option<Turn<'a>>,
+        _: &'a EventSender,
+    ) -> BoxFuture<'a, Result<Contents<'a>>> {
         async {
             self.open_contents(offer)
                 .await

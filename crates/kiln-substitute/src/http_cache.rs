@@ -2,9 +2,10 @@
 
 mod network;
 mod server;
+mod turns;
 
-pub use network::Network;
 pub(crate) use network::Requests;
+pub use network::{Network, Turn};
 pub use server::CacheServer;
 
 use std::io::{BufReader, Read};
@@ -33,6 +34,9 @@ use crate::unpack::longest;
 
 /// The largest narinfo that is read, in bytes: there is room for some 40,000 references.
 pub(crate) const LARGEST_NARINFO: usize = 2 << 20;
+
+/// Files of so many bytes and less are there as soon as the answer begins.
+const SMALL: u64 = 64 << 10;
 
 /// Whether a rest was ended by somebody is looked at if more than this is left of it.
 const WORTH_A_LOOK: Duration = Duration::from_secs(2);
@@ -211,11 +215,15 @@ impl HttpCache {
     async fn begin<'a>(
         &'a self,
         offer: &'a Offer,
+        turn: Option<Turn<'a>>,
         events: &'a EventSender,
     ) -> Result<Contents<'a>, FetchFault> {
         let file = offer.file.as_ref().ok_or(FetchFault::Gone)?;
         let url = self.nar_url(file)?;
-        let mut turn = self.requests.large_turn().await;
+        let mut turn = match turn {
+            Some(turn) => turn,
+            None => self.requests.large_turn().await,
+        };
         let leave = self.leave().await?;
         let mut download =
             self.requests.body(url.as_str()).await?.kept().found_at(self.requests.server().base());
@@ -316,13 +324,22 @@ impl Substituter for HttpCache {
         .boxed()
     }
 
+    fn turn<'a>(&'a self, offer: &'a Offer) -> BoxFuture<'a, Option<Turn<'a>>> {
+        async {
+            let size = offer.file.as_ref()?.size?;
+            if size <= SMALL { Some(self.requests.turn().await) } else { None }
+        }
+        .boxed()
+    }
+
     fn contents<'a>(
         &'a self,
         offer: &'a Offer,
+        turn: Option<Turn<'a>>,
         events: &'a EventSender,
     ) -> BoxFuture<'a, Result<Contents<'a>>> {
         async {
-            self.begin(offer, events)
+            self.begin(offer, turn, events)
                 .await
                 .map_err(|fault| Error::fetch(self.name(), self.store_dir.print(&offer.info.path), fault))
         }

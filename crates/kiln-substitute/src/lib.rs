@@ -40,7 +40,7 @@ pub use error::{Error, FetchFault, LookupFault, Resting, Result, SubstituterFaul
 pub use fetch::{Existing, Fetched, TransferError};
 pub use file_cache::FileCache;
 pub use health::{Condition, Health, HealthReport};
-pub use http_cache::{CacheServer, HttpCache, Network};
+pub use http_cache::{CacheServer, HttpCache, Network, Turn};
 pub use lookup_cache::{CacheStatus, LookupCache, TimeToLive};
 pub use missing::Missing;
 pub use realisations::FoundRealisation;

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::ready;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, future::BoxFuture};
 use kiln_events::{ActivityId, EventSender};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 use crate::fetch::{TransferError, transfer};
+use crate::http_cache::Turn;
 use crate::source::Offer;
 use crate::source_lookup::{Answer, Source};
 
@@ -65,7 +67,12 @@ impl Candidate {
         F: Future<Output = Result<T, E>>,
     {
         let path = self.source.print(&self.offer.info.path);
-        transfer(self, &path, destination, events, parent, take).await
+        transfer(self, (&path, destination), (None, ready(())), (events, parent), take).await
+    }
+
+    /// See [`Substituter::turn`](crate::Substituter::turn).
+    pub async fn turn(&self) -> Option<Turn<'_>> {
+        self.source.substituter.turn(&self.offer).await
     }
 }
 

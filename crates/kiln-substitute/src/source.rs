@@ -13,6 +13,7 @@ use kiln_store_path::StorePath;
 
 use crate::error::Result;
 use crate::health::Health;
+use crate::http_cache::Turn;
 
 /// What a substituter says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,13 +118,21 @@ pub trait Substituter: Send + Sync {
         ready(Ok(None)).boxed()
     }
 
-    /// The contents of a path that it has offered. `events` gets warnings while they come.
+    /// Leave to ask for the contents of a path that it has offered, where leave is needed and they are small: then it is the
+    /// answer that takes its time, and whoever waits for it uses nothing of this machine.
+    fn turn<'a>(&'a self, _offer: &'a Offer) -> BoxFuture<'a, Option<Turn<'a>>> {
+        ready(None).boxed()
+    }
+
+    /// The contents of a path that it has offered. `turn` is what [`turn`](Self::turn) gave, if it was asked for one; `events`
+    /// gets warnings while they come.
     ///
     /// # Errors
     /// They are not to be had.
     fn contents<'a>(
         &'a self,
         offer: &'a Offer,
+        turn: Option<Turn<'a>>,
         events: &'a EventSender,
     ) -> BoxFuture<'a, Result<Contents<'a>>>;
 }

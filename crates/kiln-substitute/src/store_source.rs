@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, FetchFault, LookupFault, Result, SubstituterFault};
+use crate::http_cache::Turn;
 use crate::pipe::{PipeWriter, pipe};
 use crate::source::{Contents, Offer, Properties, Substituter};
 
@@ -149,7 +150,12 @@ impl Substituter for StoreSource {
         .boxed()
     }
 
-    fn contents<'a>(&'a self, offer: &'a Offer, _: &'a EventSender) -> BoxFuture<'a, Result<Contents<'a>>> {
+    fn contents<'a>(
+        &'a self,
+        offer: &'a Offer,
+        _: Option<Turn<'a>>,
+        _: &'a EventSender,
+    ) -> BoxFuture<'a, Result<Contents<'a>>> {
         async {
             self.begin(offer)
                 .await

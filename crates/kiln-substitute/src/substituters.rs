@@ -14,7 +14,7 @@ use crate::error::{Error, FetchFault, Result, SubstituterFault};
 use crate::fetch::{Existing, Fetched, fetch};
 use crate::file_cache::FileCache;
 use crate::health::{Health, HealthReport};
-use crate::http_cache::{CacheServer, HttpCache, Network};
+use crate::http_cache::{CacheServer, HttpCache, Network, Turn};
 use crate::lookup_cache::LookupCache;
 use crate::search::{Candidate, Search};
 use crate::source::Substituter;
@@ -116,6 +116,9 @@ impl Substituters {
     /// Fetches what a candidate offers into a store and registers it, whether it is valid or only if it isn't, as `existing`
     /// says. All references must be valid. `parent` is the activity that it belongs to.
     ///
+    /// Whoever has a [turn](Candidate::turn) gives it, and a future that is waited for as soon as contents begin to come; what
+    /// that gives is kept until all are there.
+    ///
     /// # Errors
     /// Nothing vouches for it, it is not to be had, or it is not what was offered; then nothing is left of it.
     pub async fn fetch(
@@ -123,11 +126,11 @@ impl Substituters {
         candidate: &Candidate,
         store: &LocalStore,
         existing: Existing,
-        events: &EventSender,
-        parent: ActivityId,
+        admission: (Option<Turn<'_>>, impl Future),
+        (events, parent): (&EventSender, ActivityId),
     ) -> Result<Fetched> {
         let check = self.check(candidate)?;
-        fetch(candidate, store, (check, existing), events, parent).await
+        fetch(candidate, store, (check, existing), admission, (events, parent)).await
     }
 
     /// How the servers among the substituters fare.

@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{join_all, ready};
 use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Verbosity};
 use kiln_schedule::{JobKind, Priority};
 use kiln_store_path::StorePath;
@@ -204,14 +205,18 @@ async fn fetch(
 ) -> Result<(), kiln_substitute::Error> {
     let path = &candidate.info().path;
     let priority = Priority::plain(path.name(), path.base_name());
-    let _slot = core.slots.acquire(JobKind::Substitution, priority).await;
+    let slot = core.slots.acquire(JobKind::Substitution, priority);
+    let turn = candidate.turn().await;
+    // Whoever only waits for a server takes no slot from those who have something to do.
+    let slot = if turn.is_some() { slot.left_future() } else { ready(slot.await).right_future() };
     counted.start();
     let activity = Activity::Substitute {
         path: core.store_dir().print(path).into(),
         substituter: candidate.substituter().into(),
     };
     let activity = core.events.start(ActivityId::NONE, Verbosity::Error, activity);
-    let fetched = substituters.fetch(candidate, &core.store, existing, &core.events, activity.id()).await;
+    let told = (&core.events, activity.id());
+    let fetched = substituters.fetch(candidate, &core.store, existing, (turn, slot), told).await;
     match &fetched {
         Ok(fetched) => core.figures.substituted(fetched),
         Err(_) => counted.pause(),

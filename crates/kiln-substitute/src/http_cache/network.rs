@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::server::CacheServer;
+use super::turns::{Permit, Size, Turns};
 use kiln_http::{
     Authorities, AwsEnvironment, Client, Download, DownloadError, Netrc, Patience, SmallFile,
     TransferSettings,
 };
 use kiln_store::blocking;
-use tokio::sync::{Mutex, MutexGuard, OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// How long a server may take for the small files, beyond the time for making a connection: all tries together.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -84,8 +85,7 @@ impl Network {
     /// How many requests there may be to one server at once.
     #[must_use]
     pub fn connections(&self) -> usize {
-        let connections = if self.connections == 0 { Semaphore::MAX_PERMITS } else { self.connections };
-        connections.min(Semaphore::MAX_PERMITS)
+        if self.connections == 0 { usize::MAX } else { self.connections }
     }
 
     async fn authorities(&self) -> Authorities {
@@ -115,9 +115,7 @@ pub(crate) struct Requests {
     network: Arc<Network>,
     server: CacheServer,
     clients: OnceCell<Clients>,
-    slots: Semaphore,
-    /// Of those, the ones that large files may have: they take long, and questions are not to wait for them.
-    large_slots: Semaphore,
+    turns: Arc<Turns>,
     /// Held by the first request to a server with TLS, until it is known what that speaks: with HTTP/2, all requests share
     /// the first one's connection.
     first: Mutex<()>,
@@ -130,10 +128,10 @@ struct Clients {
     large: Client,
 }
 
-/// Leave for one request.
-pub(crate) struct Turn<'a> {
+/// Leave for one request to a server.
+pub struct Turn<'a> {
     has_answered: &'a AtomicBool,
-    _slots: [Option<SemaphorePermit<'a>>; 2],
+    _permit: Permit,
     first: Option<MutexGuard<'a, ()>>,
 }
 
@@ -153,8 +151,7 @@ impl Requests {
             has_answered: AtomicBool::new(server.base().scheme() != "https"),
             server,
             clients: OnceCell::new(),
-            slots: Semaphore::new(connections),
-            large_slots: Semaphore::new(connections.saturating_sub(connections / LEFT_FOR_SMALL).max(1)),
+            turns: Turns::new(connections, connections.saturating_sub(connections / LEFT_FOR_SMALL).max(1)),
             first: Mutex::new(()),
         }
     }
@@ -164,24 +161,23 @@ impl Requests {
     }
 
     /// Waits for leave to ask for a large file.
-    pub(crate) async fn large_turn(&self) -> Turn<'_> {
-        // Neither semaphore is ever closed.
-        let large = self.large_slots.acquire().await.ok();
-        let Turn { has_answered, _slots: [slot, _], first } = self.turn().await;
-        Turn { has_answered, _slots: [slot, large], first }
+    pub(super) async fn large_turn(&self) -> Turn<'_> {
+        self.turn_of(Size::Large).await
     }
 
-    /// Waits for leave to make a request.
+    /// Waits for leave to ask for a small one.
     pub(crate) async fn turn(&self) -> Turn<'_> {
+        self.turn_of(Size::Small).await
+    }
+
+    async fn turn_of(&self, size: Size) -> Turn<'_> {
         let first = if self.has_answered.load(Ordering::Relaxed) {
             None
         } else {
             let first = self.first.lock().await;
             (!self.has_answered.load(Ordering::Relaxed)).then_some(first)
         };
-        // The semaphore is never closed.
-        let slot = self.slots.acquire().await.ok();
-        Turn { has_answered: &self.has_answered, _slots: [slot, None], first }
+        Turn { has_answered: &self.has_answered, _permit: self.turns.take(size).await, first }
     }
 
     /// Downloads a file that fits into memory.

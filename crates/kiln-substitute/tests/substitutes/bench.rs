@@ -136,8 +136,13 @@ impl Bench {
         let mut errors = Vec::new();
         while let Some(candidate) = search.next().await {
             let existing = Existing::Stays;
-            let fetching =
-                substituters.fetch(&candidate, &self.store, existing, &self.events, ActivityId::NONE);
+            let fetching = substituters.fetch(
+                &candidate,
+                &self.store,
+                existing,
+                (None, std::future::ready(())),
+                (&self.events, ActivityId::NONE),
+            );
             match fetching.await {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => errors.push(error.to_string()),

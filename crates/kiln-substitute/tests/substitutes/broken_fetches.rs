@@ -107,7 +107,13 @@ async fn g5_what_is_gone_by_now_counts_as_not_offered() {
         let candidate = substituters.find(&path(SIMPLE)).next().await.unwrap();
         let none = kiln_events::ActivityId::NONE;
         let existing = kiln_substitute::Existing::Stays;
-        let fetching = substituters.fetch(&candidate, &bench.store, existing, &bench.events, none);
+        let fetching = substituters.fetch(
+            &candidate,
+            &bench.store,
+            existing,
+            (None, std::future::ready(())),
+            (&bench.events, none),
+        );
         let error = fetching.await.unwrap_err();
         assert!(error.is_gone(), "{error}");
         assert_eq!(server.count(&file()), 1);

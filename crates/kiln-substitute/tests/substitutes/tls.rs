@@ -60,7 +60,7 @@ async fn g6_large_files_over_http2_do_not_hold_up_small_ones() {
     // All of them come as far as they can, since nobody reads them.
     let mut unread = Vec::new();
     for offer in &offers {
-        let Contents { reader, mut feeding } = cache.contents(offer, &bench.events).await.unwrap();
+        let Contents { reader, mut feeding } = cache.contents(offer, None, &bench.events).await.unwrap();
         for _ in 0..50 {
             assert!(futures_util::poll!(&mut feeding).is_pending());
             tokio::time::sleep(Duration::from_millis(2)).await;
