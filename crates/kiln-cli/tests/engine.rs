@@ -268,3 +268,32 @@ async fn g6_a_goal_asks_for_a_whole_closure_whoever_is_slow_to_answer() {
     assert!(store.is_valid(&top).await.unwrap(), "{results:?}");
     engine.idle().await;
 }
+
+/// Whoever waits for a server to answer needs no slot. Each of these archives comes only when the other has been asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn g7_small_paths_wait_for_their_server_without_a_slot() {
+    let kiln = kiln();
+    let (_, given) = derivation(&kiln, &Recipe::script("echo > $out"));
+    let (server, top, other, first) = closure_at_server(&kiln, 1);
+    let archive = |path: &StorePath| {
+        let narinfo =
+            std::fs::read_to_string(kiln.directory().join(format!("cache/{}.narinfo", path.digest())));
+        let narinfo = narinfo.unwrap();
+        narinfo.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap().to_owned()
+    };
+    let (one, another) = (archive(&other), archive(&first));
+    server.fault(&one, usize::MAX, Fault::After(another.clone()));
+    server.fault(&another, usize::MAX, Fault::After(one));
+    let settings = [
+        ("substituters", &*server.url()),
+        ("require-sigs", "false"),
+        ("max-substitution-jobs", "1"),
+        ("download-attempts", "1"),
+    ];
+    let (engine, store) = engine(&kiln, &given, &settings).await;
+    let targets = vec![DerivedPath::Opaque(top.clone())];
+    let request = BuildRequest { targets, mode: BuildMode::Normal, keep_going: false };
+    let results = engine.build(request).await;
+    assert!(store.is_valid(&top).await.unwrap(), "{results:?}");
+    engine.idle().await;
+}
