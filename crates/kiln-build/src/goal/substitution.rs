@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{join_all, ready};
 use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Verbosity};
-use kiln_schedule::{JobKind, Priority};
+use kiln_narinfo::PathInfo;
+use kiln_schedule::{JobKind, Priority, Urgency};
 use kiln_store_path::StorePath;
 use kiln_substitute::{Candidate, Existing, Search, Substituters, Verdict};
 
@@ -196,6 +198,14 @@ fn work(candidate: &Candidate) -> Work {
     })
 }
 
+/// Large paths go first: all is there sooner if what takes longest does not begin last.
+fn priority(info: &PathInfo, download_size: u64) -> Priority {
+    // A nanosecond for each byte to download or to unpack: which takes longer is all that counts.
+    let bytes = download_size.saturating_add(info.nar_size);
+    let urgency = Urgency { remaining: Duration::from_nanos(bytes), dependents: 0 };
+    Priority::plain(info.path.name(), info.path.base_name()).with_urgency(urgency)
+}
+
 async fn fetch(
     core: &Core,
     substituters: &Substituters,
@@ -203,15 +213,15 @@ async fn fetch(
     existing: Existing,
     counted: &mut ExpectedWork,
 ) -> Result<(), kiln_substitute::Error> {
-    let path = &candidate.info().path;
-    let priority = Priority::plain(path.name(), path.base_name());
-    let slot = core.slots.acquire(JobKind::Substitution, priority);
+    let slot = core
+        .slots
+        .acquire(JobKind::Substitution, priority(candidate.info(), candidate.offer().download_size()));
     let turn = candidate.turn().await;
     // Whoever only waits for a server takes no slot from those who have something to do.
     let slot = if turn.is_some() { slot.left_future() } else { ready(slot.await).right_future() };
     counted.start();
     let activity = Activity::Substitute {
-        path: core.store_dir().print(path).into(),
+        path: core.store_dir().print(&candidate.info().path).into(),
         substituter: candidate.substituter().into(),
     };
     let activity = core.events.start(ActivityId::NONE, Verbosity::Error, activity);
@@ -270,6 +280,18 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn s3_large_paths_are_fetched_before_small_ones() {
+        let info = |name: &str, nar_size: u64| {
+            let path = StorePath::from_base_name(format!("{}-{name}", "1".repeat(32))).unwrap();
+            PathInfo::new(path, kiln_hash::Sha256::UNKNOWN, nar_size)
+        };
+        let (small, large) = (info("a", 1 << 10), info("b", 1 << 30));
+        assert!(priority(&large, 1 << 28) < priority(&small, 1 << 10));
+        assert!(priority(&small, 1 << 30) < priority(&small, 1 << 10));
+        assert!(priority(&small, 0) < priority(&info("b", 1 << 10), 0), "then in the order of their names");
+    }
 
     #[test]
     fn g4_references_in_a_circle_are_noticed() {
