@@ -40,6 +40,8 @@ pub fn delete_tree(directory: &Directory, name: &Component) -> Result<u64> {
     deletion.remove(directory.as_fd(), name.as_c_str());
     while let Some(level) = deletion.levels.last_mut() {
         match (level.directories.pop(), level.fd.clone()) {
+            // Many directories are empty, and then this is all.
+            (Some(name), Some(fd)) if rustix::fs::unlinkat(&fd, &*name, AtFlags::REMOVEDIR).is_ok() => {}
             (Some(name), Some(fd)) => deletion.remove(fd.as_fd(), &name),
             _ => deletion.ascend(directory.as_fd())?,
         }
