@@ -134,7 +134,11 @@ fn collect(
         activity.progress(0, pending, pending, 0);
         !cancel.is_cancelled()
     });
-    cancel.check()?;
+    if let Err(cancelled) = cancel.check() {
+        // What is left belongs to the next collector, who must not find it in use.
+        drop(disposal);
+        return Err(cancelled);
+    }
     let disposed = disposal.finish();
     collected.freed = disposed.freed;
     collected.failures.extend(disposed.failures.iter().map(ToString::to_string));
