@@ -122,7 +122,7 @@ impl Database {
     ///
     /// # Errors
     /// See there.
-    pub fn register(&self, set: Vec<Registration>) -> Result<()> {
+    pub fn register(&self, set: Vec<Registration>) -> Result<Vec<Option<u64>>> {
         self.write(move |transaction| transaction.register(&set))
     }
 

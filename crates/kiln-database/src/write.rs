@@ -42,19 +42,22 @@ impl WriteTransaction<'_> {
     /// Makes a set of paths valid.
     ///
     /// Of paths that are valid already, NAR hash and size, `ultimate`, signatures and content address are updated, and
-    /// references added; deriver and registration time stay.
+    /// references added; deriver and registration time stay. Returns for each path when it was registered, which is all that
+    /// was not given, if it is certain that it was not valid before.
     ///
     /// # Errors
     /// A reference that is neither valid nor in the set; a cycle in the references other than a path to itself.
-    pub fn register(&self, set: &[Registration]) -> Result<()> {
+    pub fn register(&self, set: &[Registration]) -> Result<Vec<Option<u64>>> {
         if let Some((path, from)) = find_cycle(set) {
             return Err(Error::Cycle { path: self.print(path), from: self.print(from) });
         }
         let now = seconds_since_epoch();
         let mut ids = HashMap::with_capacity(set.len());
+        let mut times = Vec::with_capacity(set.len());
         for registration in set {
-            let id = self.insert_or_update(&registration.info, now)?;
+            let (id, time) = self.insert_or_update(&registration.info, now)?;
             ids.insert(&registration.info.path, id);
+            times.push(time);
         }
         for registration in set {
             let Some(&id) = ids.get(&registration.info.path) else { continue };
@@ -71,7 +74,7 @@ impl WriteTransaction<'_> {
                 })?;
             }
         }
-        Ok(())
+        Ok(times)
     }
 
     /// Adds a reference to a path, whose id is looked up along the way if it is not known.
@@ -95,12 +98,14 @@ impl WriteTransaction<'_> {
         Ok(())
     }
 
-    fn insert_or_update(&self, info: &PathInfo, now: i64) -> Result<i64> {
+    /// The id of a path, and when it was registered, if it is certain that it is new.
+    fn insert_or_update(&self, info: &PathInfo, now: i64) -> Result<(i64, Option<u64>)> {
         let time = match info.registration_time {
             0 => now,
             time => i64::try_from(time).unwrap_or(i64::MAX),
         };
-        self.sql("registering a path", || {
+        let before = self.connection.last_insert_rowid();
+        let id = self.sql("registering a path", || {
             self.connection
                 .prepare_cached(
                     "insert into ValidPaths (path, hash, registrationTime, deriver, narSize, ultimate, sigs, ca) \
@@ -121,7 +126,10 @@ impl WriteTransaction<'_> {
                     ],
                     |row| row.get(0),
                 )
-        })
+        })?;
+        // An update leaves this alone. What was inserted before may have had the same id in another table.
+        let is_new = before != id && self.connection.last_insert_rowid() == id;
+        Ok((id, if is_new { u64::try_from(time).ok() } else { None }))
     }
 
     /// Makes a set of paths invalid, in whatever order their references demand.

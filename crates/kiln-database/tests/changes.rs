@@ -55,6 +55,28 @@ fn all_that_is_registered_reads_back() {
     assert!((now - 60..=now).contains(&time), "0 means now, not {time}");
 }
 
+/// References are inserted between paths, and have numbers of their own.
+#[test]
+fn what_is_new_is_told_with_its_time() {
+    let (_scratch, database) = store();
+    let (mut known, mut told) = (BTreeSet::new(), 0);
+    for round in 0_usize..200 {
+        // Each number comes several times, in no simple order.
+        let (number, below) = (round * 7 % 31, round * 7 % 31 / 2);
+        let references: &[usize] = if known.contains(&below) { &[below] } else { &[] };
+        let mut registered = info(number, references);
+        registered.registration_time = 1000 + round as u64;
+        let times = database.register(set([registered])).unwrap();
+        if known.insert(number) {
+            assert!(times == [None] || times == [Some(1000 + round as u64)], "{times:?} in round {round}");
+            told += times.iter().flatten().count();
+        } else {
+            assert_eq!(times, [None], "{number} in round {round}");
+        }
+    }
+    assert!(told > 25, "of 31 paths it was told {told} times that they are new");
+}
+
 #[test]
 fn columns_hold_what_nix_would_write() {
     let (scratch, database) = store();
@@ -212,7 +234,7 @@ fn changes_that_gathered_are_committed_in_one_transaction() {
                     .unwrap()
                     .query_row("select count(*) from ValidPaths", [], |row| row.get(0))
                     .unwrap();
-                transaction.register(&registration).map(|()| committed)
+                transaction.register(&registration).map(|_| committed)
             },
             move |result| sender.send((number, result)).unwrap(),
         );
@@ -278,7 +300,8 @@ fn what_was_submitted_is_committed_before_closing() {
     let (scratch, database) = store();
     for number in 0..50 {
         let registration = set([info(number, &[])]);
-        database.submit(move |transaction| transaction.register(&registration), |result| result.unwrap());
+        database
+            .submit(move |transaction| transaction.register(&registration), |result| drop(result.unwrap()));
     }
     drop(database);
     let connection = Connection::open(scratch.path().join("db.sqlite")).unwrap();

@@ -87,11 +87,26 @@ impl InfoCache {
 
     /// Forgets paths that this process has changed.
     pub(crate) fn forget<'a>(&self, paths: impl IntoIterator<Item = &'a StorePath>) {
+        self.replace(None, paths, []);
+    }
+
+    /// Forgets paths that this process has changed, and keeps what is known of them now, unless something else has changed since
+    /// `before`.
+    pub(crate) fn replace<'a>(
+        &self,
+        before: Option<Stamp>,
+        paths: impl IntoIterator<Item = &'a StorePath>,
+        known: impl IntoIterator<Item = Arc<PathInfo>>,
+    ) {
         let mut state = self.lock();
+        let is_only_change = before == Some(state.stamp);
         state.stamp.own += 1;
         for path in paths {
             state.recent.remove(path);
             state.older.remove(path);
+        }
+        if is_only_change {
+            known.into_iter().for_each(|info| self.keep(&mut state, info));
         }
     }
 
@@ -149,6 +164,24 @@ mod tests {
         assert!(cache.get(Some(1), &info(1).path).0.is_none());
         assert!(cache.get(Some(1), &info(2).path).0.is_some());
         assert!(cache.get(Some(2), &info(2).path).0.is_none(), "another process has changed something");
+    }
+
+    #[test]
+    fn what_a_change_has_made_is_known_unless_there_was_another() {
+        let cache = InfoCache::new(20);
+        let (before, one) = (stamp(&cache, 1), info(1));
+        cache.replace(before, [&one.path], [one.clone()]);
+        assert_eq!(cache.get(Some(1), &one.path).0, Some(one.clone()));
+        // Of two that began together, the later one does not know what the other has done.
+        let before = stamp(&cache, 1);
+        cache.replace(before, [&info(2).path], [info(2)]);
+        cache.replace(before, [&one.path], [one.clone()]);
+        assert!(cache.get(Some(1), &info(2).path).0.is_some());
+        assert!(cache.get(Some(1), &one.path).0.is_none());
+        let before = stamp(&cache, 1);
+        assert!(cache.get(Some(2), &one.path).0.is_none(), "another process has changed something");
+        cache.replace(before, [&one.path], [one.clone()]);
+        assert!(cache.get(Some(2), &one.path).0.is_none());
     }
 
     #[test]

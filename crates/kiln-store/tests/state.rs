@@ -13,9 +13,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_database::Follow;
 use kiln_fs::Trash;
 use kiln_hash::Sha256;
-use kiln_narinfo::PathInfo;
+use kiln_narinfo::{PathInfo, SecretKey};
 use kiln_store::{CheckSignatures, Error, LocalStore, ReadStore, Verdict};
 use kiln_store_path::{StorePath, StorePathName};
 use scratch_store::{ScratchStore, config, data, sample, store_path, stream};
@@ -63,6 +64,50 @@ async fn path_info_in_memory_follows_what_others_do() {
     assert!(store.is_valid(&path).await.unwrap());
     store.invalidate(vec![path.clone()]).await.unwrap();
     assert!(!store.is_valid(&path).await.unwrap());
+}
+
+/// What is remembered of a path that was just registered is what anybody else reads, also once it has been changed.
+#[tokio::test]
+async fn what_was_registered_is_known_as_others_read_it() {
+    let scratch = ScratchStore::new().await;
+    let store = &scratch.store;
+    let other = LocalStore::open(store.config().clone(), Arc::new(|_| {})).await.unwrap();
+    let below = add_text(store, "below", &[]).await;
+    let above = add_text(store, "above", &[&below]).await;
+    for path in [&below, &above] {
+        let known = store.known_path_info(path).unwrap();
+        assert_eq!(Some(known), other.path_info(path).await.unwrap());
+    }
+    let key = SecretKey::generate("k", [5; 32]).unwrap();
+    let mut signed = (*store.known_path_info(&above).unwrap()).clone();
+    signed.sign(store.store_dir(), &key).unwrap();
+    signed.registration_time = 1;
+    store.register_valid_paths(vec![signed]).await.unwrap();
+    let read = other.path_info(&above).await.unwrap().unwrap();
+    assert!(read.registration_time > 1 && read.signatures.len() == 1, "{read:?}");
+    assert_eq!(store.path_info(&above).await.unwrap(), Some(read));
+}
+
+/// A closure that is found in memory is that of the database, whoever has changed it.
+#[tokio::test]
+async fn closures_in_memory_follow_what_others_do() {
+    let scratch = ScratchStore::new().await;
+    let store = &scratch.store;
+    let lowest = add_text(store, "lowest", &[]).await;
+    let middle = add_text(store, "middle", &[&lowest]).await;
+    let above = add_text(store, "above", &[&middle]).await;
+    let closure = async |path: &StorePath| store.closure(vec![path.clone()], Follow::REFERENCES).await;
+    for _ in 0..2 {
+        let all = BTreeSet::from([lowest.clone(), middle.clone(), above.clone()]);
+        assert_eq!(closure(&above).await.unwrap(), all);
+    }
+    let other = LocalStore::open(store.config().clone(), Arc::new(|_| {})).await.unwrap();
+    other.invalidate(vec![above.clone()]).await.unwrap();
+    assert!(closure(&above).await.is_err());
+    assert_eq!(closure(&middle).await.unwrap().len(), 2);
+    store.invalidate(vec![middle.clone()]).await.unwrap();
+    assert!(closure(&middle).await.is_err());
+    assert_eq!(closure(&lowest).await.unwrap(), BTreeSet::from([lowest.clone()]));
 }
 
 #[tokio::test]

@@ -15,6 +15,9 @@ use crate::store::QueryStore;
 /// A digest that no path has.
 const NOBODY: &str = "00000000000000000000000000000000";
 
+/// Closures of so many paths and fewer are found in memory, if they are there.
+const SMALL_CLOSURE: usize = 512;
+
 impl LocalStore {
     /// What is known about a path; `None` if it is not valid. Asks the database only if the answer is not in memory.
     ///
@@ -48,17 +51,18 @@ impl LocalStore {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn read_ahead(&self, mut paths: Vec<StorePath>) -> Result<()> {
-        self.work(move |store| {
-            let version = store.0.database.foreign_version();
-            paths.retain(|path| store.0.infos.get(version, path).0.is_none());
-            let stamp = store.0.infos.stamp(version);
-            for info in store.0.database.reader()?.path_infos(&paths)?.into_values() {
-                store.0.infos.insert(stamp, Arc::new(info));
-            }
-            Ok(())
-        })
-        .await
+    pub async fn read_ahead(&self, paths: Vec<StorePath>) -> Result<()> {
+        self.work(move |store| store.read_ahead_blocking(paths)).await
+    }
+
+    fn read_ahead_blocking(&self, mut paths: Vec<StorePath>) -> Result<()> {
+        let version = self.0.database.foreign_version();
+        paths.retain(|path| self.0.infos.get(version, path).0.is_none());
+        let stamp = self.0.infos.stamp(version);
+        for info in self.0.database.reader()?.path_infos(&paths)?.into_values() {
+            self.0.infos.insert(stamp, Arc::new(info));
+        }
+        Ok(())
     }
 
     /// What [`path_info`](Self::path_info) answers, if it can do so at once.
@@ -170,7 +174,40 @@ impl LocalStore {
     /// # Errors
     /// A path of `start` is not valid.
     pub async fn closure(&self, start: Vec<StorePath>, follow: Follow) -> Result<BTreeSet<StorePath>> {
-        Ok(self.work(move |store| store.0.database.reader()?.closure(&start, follow)).await?)
+        if follow != Follow::REFERENCES {
+            return Ok(self.work(move |store| store.0.database.reader()?.closure(&start, follow)).await?);
+        }
+        if let Some(known) = self.known_closure(&start) {
+            return Ok(known);
+        }
+        self.work(move |store| {
+            let closure = store.0.database.reader()?.closure(&start, follow)?;
+            if closure.len() <= SMALL_CLOSURE {
+                // Builds that follow each other need much the same.
+                store.read_ahead_blocking(closure.iter().cloned().collect())?;
+            }
+            Ok(closure)
+        })
+        .await
+    }
+
+    /// All that can be reached from `start` by references, if all of that is in memory and not much.
+    fn known_closure(&self, start: &[StorePath]) -> Option<BTreeSet<StorePath>> {
+        let version = self.0.database.foreign_version();
+        let mut closure = BTreeSet::new();
+        let mut open = start.to_vec();
+        while let Some(path) = open.pop() {
+            if closure.contains(&path) {
+                continue;
+            }
+            if closure.len() == SMALL_CLOSURE {
+                return None;
+            }
+            let info = self.0.infos.get(version, &path).0?;
+            open.extend(info.references.iter().filter(|reference| !closure.contains(*reference)).cloned());
+            closure.insert(path);
+        }
+        Some(closure)
     }
 
     /// Path info of all that can be reached from `start`, itself included.

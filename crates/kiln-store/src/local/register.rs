@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 use crate::local::LocalStore;
 use crate::store::CheckSignatures;
 
+/// Of sets of so many paths and fewer, it is remembered what has become known of them.
+const FEW: usize = 16;
+
 impl LocalStore {
     /// Makes a set of paths valid, wholly or not at all. Their files must be in place, complete and canonical, the paths
     /// locked and temporary roots. Of paths that are valid already, hash, size, `ultimate`, signatures and content address
@@ -52,10 +55,19 @@ impl LocalStore {
             registrations.iter().map(|registration| registration.info.path.clone()).collect();
         let bytes: u64 =
             registrations.iter().map(|registration| registration.info.nar_size).fold(0, u64::saturating_add);
+        // Whoever builds or fetches one thing after the other asks for them next.
+        let few = if registrations.len() <= FEW { registrations.as_slice() } else { &[] };
+        let infos: Vec<PathInfo> = few.iter().map(|registration| registration.info.clone()).collect();
+        let before = self.0.infos.stamp(self.0.database.foreign_version());
         fail_point(FailPoint::BeforeTransaction);
         let result = self.0.database.register(registrations);
         fail_point(FailPoint::AfterTransaction);
-        self.0.infos.forget(&paths);
+        let times = result.as_deref().unwrap_or_default();
+        let known = infos
+            .into_iter()
+            .zip(times)
+            .filter_map(|(info, time)| Some(Arc::new(PathInfo { registration_time: (*time)?, ..info })));
+        self.0.infos.replace(before, &paths, known);
         result?;
         self.0.figures.registered_paths.add(paths.len() as u64);
         self.0.figures.registered_bytes.add(bytes);
