@@ -143,6 +143,7 @@ impl Child<'_> {
                 mounts = File::open("/proc/self/ns/mnt").ok().map(OwnedFd::from);
             }
             Confinement::None => {
+                process_state::begin_session()?;
                 if self.mount_namespace {
                     root::replace_proc()?;
                 }

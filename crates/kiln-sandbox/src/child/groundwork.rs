@@ -27,6 +27,7 @@ impl Groundwork {
         if !privileged {
             ids.map()?;
         }
+        process_state::begin_session()?;
         process_state::name_host(new_network && plan.network == Network::Private)?;
         let root = root::create_root()?;
         root::carry_out(&root, &groundwork_operations(plan), &[])?;

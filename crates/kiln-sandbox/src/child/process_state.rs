@@ -12,10 +12,17 @@ use rustix::system::{setdomainname, sethostname};
 use super::{MOST_PROCESSES, at_path};
 use crate::{ByteString, Credentials, LaunchPlan, SetupError, SetupStage};
 
-/// Session, umask, limits, personality. `open_files` is the limit unless the plan has another.
+/// Leaves the launcher's session for a new one.
+pub(super) fn begin_session() -> Result<(), SetupError> {
+    match setsid() {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(SetupError::new(SetupStage::Streams, "cannot create a session", errno)),
+    }
+}
+
+/// Umask, limits, personality. `open_files` is the limit unless the plan has another.
 pub(super) fn set_limits(plan: &LaunchPlan, open_files: Rlimit) -> Result<(), SetupError> {
     let failed = |message| move |errno| SetupError::new(SetupStage::Streams, message, errno);
-    setsid().map_err(failed("cannot create a session"))?;
     umask(Mode::from_raw_mode(0o022));
     // The hard limit stays, so that a test suite which wants core dumps can have them.
     let core = getrlimit(Resource::Core);
