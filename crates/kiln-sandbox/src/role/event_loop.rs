@@ -114,9 +114,9 @@ impl Token {
 }
 
 const EVENTS_AT_ONCE: usize = 64;
-/// How long there must be nothing to do before the spare process is created: what was launched last goes first, while it
-/// still sets up its world. Short builds take little longer, and the next one should find the spare process ready.
-const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+/// The spare process is created as soon as there is nothing else to do: short builds take little longer than that, and the next
+/// one should find it ready.
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 struct EventLoop<'a> {
     control: BorrowedFd<'a>,
@@ -196,7 +196,7 @@ impl EventLoop<'_> {
         let mut events = [MaybeUninit::uninit(); EVENTS_AT_ONCE];
         loop {
             let spare_is_due = self.spare_wanted.is_some() && self.spare.is_none();
-            let patience = spare_is_due.then_some(&QUIET);
+            let patience = spare_is_due.then_some(&AT_ONCE);
             let ready = match epoll::wait(&self.epoll, &mut events, patience) {
                 Err(Errno::INTR) => continue,
                 result => result?.0.iter().map(|event| Token::from_data(event.data)).collect::<Vec<_>>(),
