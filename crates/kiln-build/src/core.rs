@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) store: LocalStore,
     /// The environment that `impureEnvVars` takes from.
     pub(crate) environment: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub(crate) launcher: Launcher,
+    pub(crate) launcher: Arc<Launcher>,
     pub(crate) build_users: Option<BuildUsers>,
     /// Where builds have cgroups, if they are to have some.
     pub(crate) cgroups: Option<Cgroups>,
@@ -238,7 +238,7 @@ impl Shared {
             discovery: Discovery::new(Arc::clone(&slot_pool)),
             store,
             environment,
-            launcher,
+            launcher: Arc::new(launcher),
             build_users,
             cgroups: settings.use_cgroups.then(Cgroups::of_this_process).transpose()?,
             slot_pool,

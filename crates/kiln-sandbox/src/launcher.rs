@@ -5,15 +5,17 @@ use std::io::{BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use crate::log_terminal::{self, LogTerminal};
 use crate::request::{self, LaunchHeader, Request};
 use crate::role::CLEAR_USER_ARGUMENT;
 use crate::status::{RawReceipt, Report, pair};
-use crate::{Capabilities, LAUNCHER_ARGUMENT, LaunchPlan, SandboxError, StatusChannel, log_terminal};
+use crate::{Capabilities, LAUNCHER_ARGUMENT, LaunchPlan, SandboxError, StatusChannel};
 
 /// A running launcher. Dropping it kills all its builders.
 ///
@@ -24,6 +26,8 @@ pub struct Launcher {
     program: PathBuf,
     control: Option<OwnedFd>,
     guardian: Child,
+    /// For the next build.
+    spare_terminal: Mutex<Option<LogTerminal>>,
 }
 
 /// A build that the launcher has been asked for.
@@ -54,7 +58,8 @@ impl Launcher {
             .stdout(Stdio::null())
             .spawn()
             .map_err(cannot)?;
-        Ok(Self { program: program.to_owned(), control: Some(ours), guardian })
+        let spare_terminal = Mutex::default();
+        Ok(Self { program: program.to_owned(), control: Some(ours), guardian, spare_terminal })
     }
 
     /// Starts a build. That it was created, that its set-up failed, and how it ended is all told by its status channel.
@@ -64,12 +69,29 @@ impl Launcher {
     /// Only if the request could not be made at all.
     pub fn launch(&self, plan: &LaunchPlan) -> Result<RunningBuilder, SandboxError> {
         let (status, theirs) = pair().map_err(|errno| SandboxError::Send(errno.into()))?;
-        let terminal =
-            log_terminal::open(&plan.credentials).map_err(|errno| SandboxError::Terminal(errno.into()))?;
+        let spare = self.spare_terminal().take();
+        let terminal = spare.map_or_else(log_terminal::open, Ok).and_then(|terminal| {
+            terminal.give_to(&plan.credentials)?;
+            Ok(terminal)
+        });
+        let terminal = terminal.map_err(|errno| SandboxError::Terminal(errno.into()))?;
         let file = write_plan(plan).map_err(SandboxError::Send)?;
         let request = Request::Launch(LaunchHeader::of(plan));
         self.send(&request, &[theirs.as_fd(), file.as_fd(), terminal.builder.as_fd()])?;
         Ok(RunningBuilder { status, log: terminal.log })
+    }
+
+    /// Opens the terminal of the next build, so that this need not be done when it is launched. Whoever launches that is told
+    /// why there is none.
+    pub fn make_spare_terminal(&self) {
+        let mut spare = self.spare_terminal();
+        if spare.is_none() {
+            *spare = log_terminal::open().ok();
+        }
+    }
+
+    fn spare_terminal(&self) -> MutexGuard<'_, Option<LogTerminal>> {
+        self.spare_terminal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Kills every process of a build user on this machine; for root only, and never those of root or its own user.

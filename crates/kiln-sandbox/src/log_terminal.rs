@@ -10,6 +10,7 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use crate::Credentials;
 
 /// Both ends of a terminal.
+#[derive(Debug)]
 pub(crate) struct LogTerminal {
     /// The engine's end, from which the log is read without waiting; `EIO` is its end of file.
     pub(crate) log: OwnedFd,
@@ -17,8 +18,8 @@ pub(crate) struct LogTerminal {
     pub(crate) builder: OwnedFd,
 }
 
-/// Opens a terminal in raw mode that only the builder's user can open again. It is nobody's controlling terminal.
-pub(crate) fn open(credentials: &Credentials) -> Result<LogTerminal, Errno> {
+/// Opens a terminal in raw mode that only its owner can open again. It is nobody's controlling terminal.
+pub(crate) fn open() -> Result<LogTerminal, Errno> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let log = openpt(flags)?;
     unlockpt(&log)?;
@@ -27,9 +28,18 @@ pub(crate) fn open(credentials: &Credentials) -> Result<LogTerminal, Errno> {
     settings.make_raw();
     tcsetattr(&builder, OptionalActions::Now, &settings)?;
     fchmod(&builder, Mode::RUSR | Mode::WUSR)?;
-    if let Credentials::BuildUser { uid, .. } = credentials {
-        fchown(&builder, Some(Uid::from_raw(*uid)), Some(Gid::ROOT))?;
-    }
     fcntl_setfl(&log, fcntl_getfl(&log)? | OFlags::NONBLOCK)?;
     Ok(LogTerminal { log, builder })
+}
+
+impl LogTerminal {
+    /// Makes it the builder's user's.
+    pub(crate) fn give_to(&self, credentials: &Credentials) -> Result<(), Errno> {
+        match credentials {
+            Credentials::BuildUser { uid, .. } => {
+                fchown(&self.builder, Some(Uid::from_raw(*uid)), Some(Gid::ROOT))
+            }
+            Credentials::Caller => Ok(()),
+        }
+    }
 }

@@ -319,10 +319,12 @@ impl Held {
     }
 }
 
-/// Makes directories for the next build while this one runs.
+/// Makes directories and a terminal for the next build while this one runs.
 fn make_spares(core: &Core, is_sandboxed: bool) -> JoinHandle<()> {
     let (build, chroot) = (Arc::clone(&core.build_directories), Arc::clone(&core.chroot_directories));
+    let launcher = Arc::clone(&core.launcher);
     tokio::task::spawn_blocking(move || {
+        launcher.make_spare_terminal();
         // Whoever needs them will be told why there are none.
         let _ = build.make_spare();
         if is_sandboxed {
