@@ -51,17 +51,20 @@ impl Tidier {
 
     /// Does it now. Afterwards nobody holds the engine for this.
     pub(crate) async fn tidy(&self, shared: &Arc<Shared>) {
-        let task = self.lock().task.take();
-        if let Some(task) = task {
-            self.now.notify_one();
-            // A panic has been told already.
-            let _ = task.await;
-        }
         let (shared, store) = (Arc::clone(shared), shared.store.clone());
         // To close the database waits for the disk; what is waited for now isn't then. It is no more than that: what has to be on
         // the disk before somebody is told is synced with its commit.
         let waiting = blocking(move || store.database().sync());
-        let (_, _) = tokio::join!(blocking(move || shared.tidy_up()), waiting);
+        let tidying = async {
+            let task = self.lock().task.take();
+            if let Some(task) = task {
+                self.now.notify_one();
+                // A panic has been told already.
+                let _ = task.await;
+            }
+            blocking(move || shared.tidy_up()).await;
+        };
+        let (_, ()) = tokio::join!(waiting, tidying);
     }
 
     /// The task has tidied up; whether it has to do so again.

@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::any::Any;
 use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, available_parallelism};
 use std::{fmt, io};
@@ -230,11 +231,14 @@ impl Bin {
         if threads < 2 {
             return;
         }
-        thread::scope(|scope| {
-            for share in names.chunks(names.len().div_ceil(threads)) {
-                scope.spawn(move || share.iter().for_each(|name| drop(delete_tree(&self.directory, name))));
+        // One of them may have to wait for the disk meanwhile.
+        let next = AtomicUsize::new(0);
+        let share = || {
+            while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let _ = delete_tree(&self.directory, name);
             }
-        });
+        };
+        thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(share))));
     }
 
     /// A name that nothing in it has.
