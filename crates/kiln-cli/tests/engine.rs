@@ -8,6 +8,7 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kiln_build::{BuildMode, BuildRequest, Engine, UserId};
 use kiln_derivation::{BasicDerivation, Derivation, Strictness};
@@ -269,19 +270,20 @@ async fn g6_a_goal_asks_for_a_whole_closure_whoever_is_slow_to_answer() {
     engine.idle().await;
 }
 
+/// Where the archive of a path is in the cache.
+fn archive(kiln: &Kiln, path: &StorePath) -> String {
+    let narinfo = kiln.directory().join(format!("cache/{}.narinfo", path.digest()));
+    let narinfo = std::fs::read_to_string(narinfo).unwrap();
+    narinfo.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap().to_owned()
+}
+
 /// Whoever waits for a server to answer needs no slot. Each of these archives comes only when the other has been asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn g7_small_paths_wait_for_their_server_without_a_slot() {
     let kiln = kiln();
     let (_, given) = derivation(&kiln, &Recipe::script("echo > $out"));
     let (server, top, other, first) = closure_at_server(&kiln, 1);
-    let archive = |path: &StorePath| {
-        let narinfo =
-            std::fs::read_to_string(kiln.directory().join(format!("cache/{}.narinfo", path.digest())));
-        let narinfo = narinfo.unwrap();
-        narinfo.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap().to_owned()
-    };
-    let (one, another) = (archive(&other), archive(&first));
+    let (one, another) = (archive(&kiln, &other), archive(&kiln, &first));
     server.fault(&one, usize::MAX, Fault::After(another.clone()));
     server.fault(&another, usize::MAX, Fault::After(one));
     let settings = [
@@ -294,6 +296,46 @@ async fn g7_small_paths_wait_for_their_server_without_a_slot() {
     let targets = vec![DerivedPath::Opaque(top.clone())];
     let request = BuildRequest { targets, mode: BuildMode::Normal, keep_going: false };
     let results = engine.build(request).await;
+    assert!(store.is_valid(&top).await.unwrap(), "{results:?}");
+    engine.idle().await;
+}
+
+/// One connection and one slot for a small and a large path, the large one asked for later: nobody may have the one and wait for
+/// the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn g7_small_and_large_paths_do_not_wait_for_each_other() {
+    let kiln = kiln();
+    let (_, given) = derivation(&kiln, &Recipe::script("echo > $out"));
+    let large = "x=0123456789abcdef; for n in 1 2 3 4 5 6 7 8 9 10 11 12 13; do x=$x$x; done; echo $x > $out";
+    let build = |name: &str| kiln.run(["build", "--no-link", &format!(":{name}")]).line().to_owned();
+    let larges = (0..8).fold(Recipe::default(), |recipe, n| recipe.derivation(&format!("large{n}"), large));
+    let recipe = larges.derivation("small", "echo small > $out");
+    kiln.write("kiln.toml", recipe.text());
+    let small = build("small");
+    let later = (0..8).find(|n| build(&format!("large{n}")) < small).unwrap();
+    let script = format!("echo ${{small}} ${{large{later}}} > $out");
+    kiln.write("kiln.toml", recipe.derivation("top", &script).text());
+    let top = build("top");
+    let cache = kiln.directory().join("cache");
+    let place = format!("file://{}?compression=none", cache.display());
+    let copied = kiln.run(["copy", "--to", &place, &top]);
+    assert_eq!(copied.code, Some(0), "{}", copied.stderr);
+    let server = WebServer::serving(&cache);
+    // Meanwhile the large one gets as far as it can.
+    let small = StoreDir::default().parse(&small).unwrap();
+    server.fault(&archive(&kiln, &small), usize::MAX, Fault::Delay(Duration::from_millis(500)));
+    let settings = [
+        ("substituters", &*server.url()),
+        ("require-sigs", "false"),
+        ("max-substitution-jobs", "1"),
+        ("http-connections", "1"),
+    ];
+    let (engine, store) = engine(&kiln, &given, &settings).await;
+    let top = StoreDir::default().parse(&top).unwrap();
+    let targets = vec![DerivedPath::Opaque(top.clone())];
+    let request = BuildRequest { targets, mode: BuildMode::Normal, keep_going: false };
+    let building = tokio::time::timeout(Duration::from_secs(60), engine.build(request));
+    let results = building.await.expect("they wait for each other");
     assert!(store.is_valid(&top).await.unwrap(), "{results:?}");
     engine.idle().await;
 }

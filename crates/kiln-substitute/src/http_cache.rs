@@ -326,8 +326,11 @@ impl Substituter for HttpCache {
 
     fn turn<'a>(&'a self, offer: &'a Offer) -> BoxFuture<'a, Option<Turn<'a>>> {
         async {
-            let size = offer.file.as_ref()?.size?;
-            if size <= SMALL { Some(self.requests.turn().await) } else { None }
+            let size = offer.file.as_ref().and_then(|file| file.size);
+            Some(match size {
+                Some(size) if size <= SMALL => self.requests.turn().await,
+                _ => self.requests.large_turn().await,
+            })
         }
         .boxed()
     }

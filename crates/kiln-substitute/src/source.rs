@@ -118,8 +118,8 @@ pub trait Substituter: Send + Sync {
         ready(Ok(None)).boxed()
     }
 
-    /// Leave to ask for the contents of a path that it has offered, where leave is needed and they are small: then it is the
-    /// answer that takes its time, and whoever waits for it uses nothing of this machine.
+    /// Leave to ask for the contents of a path that it has offered, where leave is needed. Whoever takes that must not hold
+    /// anything that others need who have it.
     fn turn<'a>(&'a self, _offer: &'a Offer) -> BoxFuture<'a, Option<Turn<'a>>> {
         ready(None).boxed()
     }

@@ -11,7 +11,7 @@ use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Verbosity};
 use kiln_narinfo::PathInfo;
 use kiln_schedule::{JobKind, Priority, Urgency};
 use kiln_store_path::StorePath;
-use kiln_substitute::{Candidate, Existing, Search, Substituters, Verdict};
+use kiln_substitute::{Candidate, Existing, Search, Substituters, Turn, Verdict};
 
 use super::origin::{Origin, Reason};
 use super::outcome::{Outcome, OutcomeKind, SharedOutcome};
@@ -216,9 +216,11 @@ async fn fetch(
     let slot = core
         .slots
         .acquire(JobKind::Substitution, priority(candidate.info(), candidate.offer().download_size()));
+    // The turn first, and then the slot, always: of those who had the one, everybody would wait for the other.
     let turn = candidate.turn().await;
     // Whoever only waits for a server takes no slot from those who have something to do.
-    let slot = if turn.is_some() { slot.left_future() } else { ready(slot.await).right_future() };
+    let only_waits = turn.as_ref().is_some_and(Turn::is_brief);
+    let slot = if only_waits { slot.left_future() } else { ready(slot.await).right_future() };
     counted.start();
     let activity = Activity::Substitute {
         path: core.store_dir().print(&candidate.info().path).into(),

@@ -131,11 +131,18 @@ struct Clients {
 /// Leave for one request to a server.
 pub struct Turn<'a> {
     has_answered: &'a AtomicBool,
-    _permit: Permit,
+    permit: Permit,
     first: Option<MutexGuard<'a, ()>>,
 }
 
 impl Turn<'_> {
+    /// Whether it is for a small file: then it is the answer that takes its time, and whoever waits for that uses nothing of
+    /// this machine.
+    #[must_use]
+    pub fn is_brief(&self) -> bool {
+        self.permit.size() == Size::Small
+    }
+
     /// The server has answered, so that others need not wait for the first one.
     pub(crate) fn answered(&mut self) {
         self.has_answered.store(true, Ordering::Relaxed);
@@ -177,7 +184,7 @@ impl Requests {
             let first = self.first.lock().await;
             (!self.has_answered.load(Ordering::Relaxed)).then_some(first)
         };
-        Turn { has_answered: &self.has_answered, _permit: self.turns.take(size).await, first }
+        Turn { has_answered: &self.has_answered, permit: self.turns.take(size).await, first }
     }
 
     /// Downloads a file that fits into memory.

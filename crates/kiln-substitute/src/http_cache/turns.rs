@@ -99,6 +99,13 @@ impl State {
     }
 }
 
+impl Permit {
+    /// What it is for.
+    pub(super) const fn size(&self) -> Size {
+        self.size
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(turns) = self.turns.take() {
