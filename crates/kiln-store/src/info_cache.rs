@@ -1,13 +1,16 @@
-//! Path info that was looked up before.
+//! Path info that was looked up before, and which paths were not valid then.
 //!
-//! Entries are true only as long as nobody invalidates their paths. What this process changes is forgotten right away;
-//! when the database says that another process has changed it, everything is.
+//! Entries are true only as long as nobody invalidates their paths, or makes them valid. What this process changes is forgotten
+//! right away; when the database says that another process has changed it, everything is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_narinfo::PathInfo;
 use kiln_store_path::StorePath;
+
+/// Paths that were not valid are remembered up to so many, and then forgotten together.
+const ABSENT: usize = 1 << 16;
 
 /// A bounded map from valid paths to their path info.
 pub(crate) struct InfoCache {
@@ -20,6 +23,8 @@ pub(crate) struct InfoCache {
 struct State {
     recent: HashMap<StorePath, Arc<PathInfo>>,
     older: HashMap<StorePath, Arc<PathInfo>>,
+    /// Paths that are not valid.
+    absent: HashSet<StorePath>,
     stamp: Stamp,
 }
 
@@ -35,7 +40,7 @@ pub(crate) struct Stamp {
 impl InfoCache {
     pub(crate) fn new(capacity: usize) -> Self {
         let stamp = Stamp { foreign: 0, own: 0 };
-        let state = State { recent: HashMap::new(), older: HashMap::new(), stamp };
+        let state = State { recent: HashMap::new(), older: HashMap::new(), absent: HashSet::new(), stamp };
         Self { state: Mutex::new(state), capacity: capacity.div_ceil(2) }
     }
 
@@ -73,6 +78,7 @@ impl InfoCache {
             state.stamp.foreign = foreign;
             state.recent.clear();
             state.older.clear();
+            state.absent.clear();
         }
         Some(state)
     }
@@ -82,6 +88,38 @@ impl InfoCache {
         let mut state = self.lock();
         if stamp == Some(state.stamp) {
             self.keep(&mut state, info);
+        }
+    }
+
+    /// Those of `paths` that are valid, if that is known of each.
+    pub(crate) fn valid_among(
+        &self,
+        foreign: Option<i64>,
+        paths: &[StorePath],
+    ) -> Option<BTreeSet<StorePath>> {
+        let state = self.of_version(foreign)?;
+        let mut valid = BTreeSet::new();
+        for path in paths {
+            if state.recent.contains_key(path) || state.older.contains_key(path) {
+                valid.insert(path.clone());
+            } else if !state.absent.contains(path) {
+                return None;
+            }
+        }
+        Some(valid)
+    }
+
+    /// Remembers that paths were not valid when they were read, unless something has changed since `stamp`.
+    pub(crate) fn note_absent(&self, stamp: Option<Stamp>, paths: impl IntoIterator<Item = StorePath>) {
+        let mut state = self.lock();
+        if self.capacity == 0 || stamp != Some(state.stamp) {
+            return;
+        }
+        for path in paths {
+            if state.absent.len() >= ABSENT {
+                state.absent.clear();
+            }
+            state.absent.insert(path);
         }
     }
 
@@ -104,6 +142,7 @@ impl InfoCache {
         for path in paths {
             state.recent.remove(path);
             state.older.remove(path);
+            state.absent.remove(path);
         }
         if is_only_change {
             known.into_iter().for_each(|info| self.keep(&mut state, info));
@@ -117,6 +156,7 @@ impl InfoCache {
         if state.recent.len() >= self.capacity {
             state.older = std::mem::take(&mut state.recent);
         }
+        state.absent.remove(&info.path);
         state.recent.insert(info.path.clone(), info);
     }
 
@@ -182,6 +222,27 @@ mod tests {
         assert!(cache.get(Some(2), &one.path).0.is_none(), "another process has changed something");
         cache.replace(before, [&one.path], [one.clone()]);
         assert!(cache.get(Some(2), &one.path).0.is_none());
+    }
+
+    #[test]
+    fn what_is_not_valid_is_known_until_it_may_be() {
+        let cache = InfoCache::new(20);
+        let [one, two] = [1, 2].map(|number| info(number).path.clone());
+        let both = [one.clone(), two.clone()];
+        cache.note_absent(stamp(&cache, 1), [one.clone()]);
+        assert_eq!(cache.valid_among(Some(1), &both), None, "nothing is known of the other");
+        cache.insert(stamp(&cache, 1), info(2));
+        assert_eq!(cache.valid_among(Some(1), &both), Some(BTreeSet::from([two.clone()])));
+        // This process has made it valid; what was read before that is not kept after it.
+        let before = stamp(&cache, 1);
+        cache.forget([&one]);
+        assert_eq!(cache.valid_among(Some(1), &both), None);
+        cache.note_absent(before, [one.clone()]);
+        assert_eq!(cache.valid_among(Some(1), &both), None);
+        cache.note_absent(stamp(&cache, 1), [one.clone()]);
+        assert_eq!(cache.valid_among(Some(1), &both), Some(BTreeSet::from([two])));
+        assert_eq!(cache.valid_among(Some(2), &[one]), None, "another process has changed something");
+        assert_eq!(cache.valid_among(None, &[]), None);
     }
 
     #[test]

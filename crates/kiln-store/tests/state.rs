@@ -88,6 +88,27 @@ async fn what_was_registered_is_known_as_others_read_it() {
     assert_eq!(store.path_info(&above).await.unwrap(), Some(read));
 }
 
+/// That a path is not valid is remembered only until somebody makes it valid.
+#[tokio::test]
+async fn what_is_not_valid_is_remembered_until_it_is() {
+    let scratch = ScratchStore::new().await;
+    let store = &scratch.store;
+    let other = LocalStore::open(store.config().clone(), Arc::new(|_| {})).await.unwrap();
+    let first = add_text(store, "first", &[]).await;
+    let second = add_text(store, "second", &[]).await;
+    store.invalidate(vec![first.clone(), second.clone()]).await.unwrap();
+    let both = vec![first.clone(), second.clone()];
+    for _ in 0..2 {
+        assert!(store.valid_among(both.clone()).await.unwrap().is_empty());
+    }
+    add_text(&other, "first", &[]).await;
+    assert_eq!(store.valid_among(both.clone()).await.unwrap(), BTreeSet::from([first.clone()]));
+    add_text(store, "second", &[]).await;
+    assert_eq!(store.valid_among(both.clone()).await.unwrap().len(), 2);
+    other.invalidate(vec![first]).await.unwrap();
+    assert_eq!(store.valid_among(both).await.unwrap(), BTreeSet::from([second]));
+}
+
 /// A closure that is found in memory is that of the database, whoever has changed it.
 #[tokio::test]
 async fn closures_in_memory_follow_what_others_do() {

@@ -100,10 +100,13 @@ impl LocalStore {
     /// # Errors
     /// The database cannot be read.
     pub async fn valid_among(&self, paths: Vec<StorePath>) -> Result<BTreeSet<StorePath>> {
+        if let Some(known) = self.0.infos.valid_among(self.0.database.foreign_version(), &paths) {
+            return Ok(known);
+        }
         self.work(move |store| store.valid_among_blocking(&paths)).await
     }
 
-    /// Like [`valid_among`](Self::valid_among), for code that may block.
+    /// Like [`valid_among`](Self::valid_among), for code that may block. Always asks the database.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -111,7 +114,10 @@ impl LocalStore {
         if paths.is_empty() {
             return Ok(BTreeSet::new());
         }
-        Ok(self.0.database.reader()?.valid_among(paths)?)
+        let before = self.0.infos.stamp(self.0.database.foreign_version());
+        let valid = self.0.database.reader()?.valid_among(paths)?;
+        self.0.infos.note_absent(before, paths.iter().filter(|path| !valid.contains(*path)).cloned());
+        Ok(valid)
     }
 
     /// The valid paths that refer to a path.
