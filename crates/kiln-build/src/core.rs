@@ -283,6 +283,19 @@ impl Shared {
         }
     }
 
+    /// Those of the paths that are valid, as the database itself says: for whoever deletes the others.
+    pub(crate) async fn valid_on_record<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a StorePath>,
+    ) -> Result<BTreeSet<StorePath>, kiln_store::Error> {
+        let paths: Vec<StorePath> = paths.into_iter().cloned().collect();
+        if paths.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let store = self.store.clone();
+        blocking(move || store.valid_among_blocking(&paths)).await
+    }
+
     /// Those of the paths that are valid.
     pub(crate) async fn valid<'a>(
         &self,

@@ -254,6 +254,16 @@ fn closure_at_server(kiln: &Kiln, links: usize) -> (WebServer, StorePath, StoreP
     (WebServer::serving(&cache), parse(&top), parse(&other), parse(&last))
 }
 
+/// Has a path made valid, which must not wait for ever.
+async fn assert_fetched(engine: &Engine, store: &LocalStore, path: StorePath) {
+    let targets = vec![DerivedPath::Opaque(path.clone())];
+    let request = BuildRequest { targets, mode: BuildMode::Normal, keep_going: false };
+    let fetching = tokio::time::timeout(Duration::from_secs(120), engine.build(request));
+    let results = fetching.await.expect("nobody goes on");
+    assert!(store.is_valid(&path).await.unwrap(), "{results:?}");
+    engine.idle().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn g6_a_goal_asks_for_a_whole_closure_whoever_is_slow_to_answer() {
     let kiln = kiln();
@@ -263,11 +273,7 @@ async fn g6_a_goal_asks_for_a_whole_closure_whoever_is_slow_to_answer() {
     server.fault(&format!("{}.narinfo", other.digest()), usize::MAX, Fault::After(last.digest().to_owned()));
     let settings = [("substituters", &*server.url()), ("require-sigs", "false")];
     let (engine, store) = engine(&kiln, &given, &settings).await;
-    let targets = vec![DerivedPath::Opaque(top.clone())];
-    let request = BuildRequest { targets, mode: BuildMode::Normal, keep_going: false };
-    let results = engine.build(request).await;
-    assert!(store.is_valid(&top).await.unwrap(), "{results:?}");
-    engine.idle().await;
+    assert_fetched(&engine, &store, top).await;
 }
 
 /// Where the archive of a path is in the cache.
@@ -293,11 +299,7 @@ async fn g7_small_paths_wait_for_their_server_without_a_slot() {
         ("download-attempts", "1"),
     ];
     let (engine, store) = engine(&kiln, &given, &settings).await;
-    let targets = vec![DerivedPath::Opaque(top.clone())];
-    let request = BuildRequest { targets, mode: BuildMode::Normal, keep_going: false };
-    let results = engine.build(request).await;
-    assert!(store.is_valid(&top).await.unwrap(), "{results:?}");
-    engine.idle().await;
+    assert_fetched(&engine, &store, top).await;
 }
 
 /// One connection and one slot for a small and a large path, the large one asked for later: nobody may have the one and wait for
@@ -331,11 +333,5 @@ async fn g7_small_and_large_paths_do_not_wait_for_each_other() {
         ("http-connections", "1"),
     ];
     let (engine, store) = engine(&kiln, &given, &settings).await;
-    let top = StoreDir::default().parse(&top).unwrap();
-    let targets = vec![DerivedPath::Opaque(top.clone())];
-    let request = BuildRequest { targets, mode: BuildMode::Normal, keep_going: false };
-    let building = tokio::time::timeout(Duration::from_secs(60), engine.build(request));
-    let results = building.await.expect("they wait for each other");
-    assert!(store.is_valid(&top).await.unwrap(), "{results:?}");
-    engine.idle().await;
+    assert_fetched(&engine, &store, StoreDir::default().parse(&top).unwrap()).await;
 }

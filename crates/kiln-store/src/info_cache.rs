@@ -10,7 +10,7 @@ use kiln_narinfo::PathInfo;
 use kiln_store_path::StorePath;
 
 /// Paths that were not valid are remembered up to so many, and then forgotten together.
-const ABSENT: usize = 1 << 16;
+const ABSENT: usize = 1 << 14;
 
 /// A bounded map from valid paths to their path info.
 pub(crate) struct InfoCache {
@@ -115,12 +115,11 @@ impl InfoCache {
         if self.capacity == 0 || stamp != Some(state.stamp) {
             return;
         }
-        for path in paths {
-            if state.absent.len() >= ABSENT {
-                state.absent.clear();
-            }
-            state.absent.insert(path);
+        if state.absent.len() >= ABSENT {
+            state.absent.clear();
         }
+        let room = ABSENT.saturating_sub(state.absent.len());
+        state.absent.extend(paths.into_iter().take(room));
     }
 
     /// Forgets paths that this process has changed.
@@ -243,6 +242,20 @@ mod tests {
         assert_eq!(cache.valid_among(Some(1), &both), Some(BTreeSet::from([two])));
         assert_eq!(cache.valid_among(Some(2), &[one]), None, "another process has changed something");
         assert_eq!(cache.valid_among(None, &[]), None);
+    }
+
+    #[test]
+    fn what_is_not_valid_takes_bounded_room() {
+        let cache = InfoCache::new(20);
+        let mut most = 0;
+        for start in [0, ABSENT, 2 * ABSENT] {
+            cache.note_absent(
+                stamp(&cache, 1),
+                (start..start + ABSENT + 9).map(|number| info(number).path.clone()),
+            );
+            most = most.max(cache.lock().absent.len());
+        }
+        assert_eq!(most, ABSENT);
     }
 
     #[test]

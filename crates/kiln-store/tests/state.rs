@@ -31,6 +31,11 @@ async fn add_text(store: &LocalStore, name: &str, references: &[&StorePath]) -> 
     store.add_text(&name, b"text".to_vec(), references).await.unwrap().path.clone()
 }
 
+/// The store as another process has it, as far as the database can tell.
+async fn opened_again(store: &LocalStore) -> LocalStore {
+    LocalStore::open(store.config().clone(), Arc::new(|_| {})).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_store_is_any_store() {
     let scratch = ScratchStore::new().await;
@@ -54,8 +59,7 @@ async fn path_info_in_memory_follows_what_others_do() {
     for _ in 0..3 {
         assert!(store.is_valid(&path).await.unwrap());
     }
-    // Another process, as far as the database can tell.
-    let other = LocalStore::open(store.config().clone(), Arc::new(|_| {})).await.unwrap();
+    let other = opened_again(store).await;
     other.invalidate(vec![path.clone()]).await.unwrap();
     assert!(!store.is_valid(&path).await.unwrap());
     assert!(matches!(store.valid_path_info(&path).await, Err(Error::NotValid(_))));
@@ -71,7 +75,7 @@ async fn path_info_in_memory_follows_what_others_do() {
 async fn what_was_registered_is_known_as_others_read_it() {
     let scratch = ScratchStore::new().await;
     let store = &scratch.store;
-    let other = LocalStore::open(store.config().clone(), Arc::new(|_| {})).await.unwrap();
+    let other = opened_again(store).await;
     let below = add_text(store, "below", &[]).await;
     let above = add_text(store, "above", &[&below]).await;
     for path in [&below, &above] {
@@ -93,7 +97,7 @@ async fn what_was_registered_is_known_as_others_read_it() {
 async fn what_is_not_valid_is_remembered_until_it_is() {
     let scratch = ScratchStore::new().await;
     let store = &scratch.store;
-    let other = LocalStore::open(store.config().clone(), Arc::new(|_| {})).await.unwrap();
+    let other = opened_again(store).await;
     let first = add_text(store, "first", &[]).await;
     let second = add_text(store, "second", &[]).await;
     store.invalidate(vec![first.clone(), second.clone()]).await.unwrap();
@@ -122,7 +126,7 @@ async fn closures_in_memory_follow_what_others_do() {
         let all = BTreeSet::from([lowest.clone(), middle.clone(), above.clone()]);
         assert_eq!(closure(&above).await.unwrap(), all);
     }
-    let other = LocalStore::open(store.config().clone(), Arc::new(|_| {})).await.unwrap();
+    let other = opened_again(store).await;
     other.invalidate(vec![above.clone()]).await.unwrap();
     assert!(closure(&above).await.is_err());
     assert_eq!(closure(&middle).await.unwrap().len(), 2);

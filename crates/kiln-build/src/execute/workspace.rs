@@ -335,13 +335,7 @@ fn make_spares(core: &Core, is_sandboxed: bool) -> JoinHandle<()> {
 
 /// Those of the outputs that are not valid: a build may have been given up just when they became so.
 async fn not_valid(core: &Core, mut outputs: Vec<PlannedOutput>) -> Vec<PlannedOutput> {
-    if outputs.is_empty() {
-        return outputs;
-    }
-    let paths: Vec<StorePath> = outputs.iter().map(|output| output.scratch.clone()).collect();
-    let store = core.store.clone();
-    // Not from memory: they are deleted.
-    match blocking(move || store.valid_among_blocking(&paths)).await {
+    match core.valid_on_record(outputs.iter().map(|output| &output.scratch)).await {
         Ok(valid) => outputs.retain(|output| !valid.contains(&output.scratch)),
         // Of what nobody knows whether it is valid, nothing is deleted.
         Err(_) => outputs.clear(),

@@ -296,7 +296,7 @@ impl Held {
 }
 
 async fn delete_what_is_not_valid(core: &Core, mut paths: BTreeSet<StorePath>) -> Result<(), Failure> {
-    let valid = core.valid(&paths).await?;
+    let valid = core.valid_on_record(&paths).await?;
     paths.retain(|path| !valid.contains(path));
     Ok(delete_leftovers(&core.store, paths).await?)
 }

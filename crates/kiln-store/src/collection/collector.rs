@@ -209,19 +209,20 @@ impl<'a> Collector<'a> {
                     break;
                 }
                 // While names are freed, the next ones are made invalid; unless what that frees decides about them.
-                if self.options.max_freed.is_some() {
-                    self.note(freed.recv())?;
+                if self.options.max_freed.is_some()
+                    && let Ok(freed) = freed.recv()
+                {
+                    self.note(freed)?;
                 }
-                freed.try_iter().try_for_each(|freed| self.note(Ok(freed)))?;
+                freed.try_iter().try_for_each(|freed| self.note(freed))?;
             }
             drop(invalid);
-            freed.iter().try_for_each(|freed| self.note(Ok(freed)))
+            freed.iter().try_for_each(|freed| self.note(freed))
         })
     }
 
-    /// Takes note of what was freed, if whoever frees names has not ended instead.
-    fn note(&mut self, freed: std::result::Result<Result<Freed>, mpsc::RecvError>) -> Result<()> {
-        let Ok(freed) = freed else { return Ok(()) };
+    /// Takes note of what was freed.
+    fn note(&mut self, freed: Result<Freed>) -> Result<()> {
         let freed = freed?;
         freed.paths.into_iter().for_each(|path| self.deleted(path));
         self.collected.failures.extend(freed.failures);

@@ -15,8 +15,8 @@ use crate::store::QueryStore;
 /// A digest that no path has.
 const NOBODY: &str = "00000000000000000000000000000000";
 
-/// Closures of so many paths and fewer are found in memory, if they are there.
-const SMALL_CLOSURE: usize = 512;
+/// So many paths are looked for in memory, where the event loop may do it; more always take a thread.
+const FEW: usize = 512;
 
 impl LocalStore {
     /// What is known about a path; `None` if it is not valid. Asks the database only if the answer is not in memory.
@@ -100,7 +100,9 @@ impl LocalStore {
     /// # Errors
     /// The database cannot be read.
     pub async fn valid_among(&self, paths: Vec<StorePath>) -> Result<BTreeSet<StorePath>> {
-        if let Some(known) = self.0.infos.valid_among(self.0.database.foreign_version(), &paths) {
+        if paths.len() <= FEW
+            && let Some(known) = self.0.infos.valid_among(self.0.database.foreign_version(), &paths)
+        {
             return Ok(known);
         }
         self.work(move |store| store.valid_among_blocking(&paths)).await
@@ -188,7 +190,7 @@ impl LocalStore {
         }
         self.work(move |store| {
             let closure = store.0.database.reader()?.closure(&start, follow)?;
-            if closure.len() <= SMALL_CLOSURE {
+            if closure.len() <= FEW {
                 // Builds that follow each other need much the same.
                 store.read_ahead_blocking(closure.iter().cloned().collect())?;
             }
@@ -200,20 +202,17 @@ impl LocalStore {
     /// All that can be reached from `start` by references, if all of that is in memory and not much.
     fn known_closure(&self, start: &[StorePath]) -> Option<BTreeSet<StorePath>> {
         let version = self.0.database.foreign_version();
-        let mut closure = BTreeSet::new();
+        let mut closure: BTreeSet<StorePath> = start.iter().cloned().collect();
         let mut open = start.to_vec();
-        while let Some(path) = open.pop() {
-            if closure.contains(&path) {
-                continue;
-            }
-            if closure.len() == SMALL_CLOSURE {
-                return None;
-            }
+        while closure.len() <= FEW {
+            let Some(path) = open.pop() else { return Some(closure) };
             let info = self.0.infos.get(version, &path).0?;
-            open.extend(info.references.iter().filter(|reference| !closure.contains(*reference)).cloned());
-            closure.insert(path);
+            let new = info.references.iter().filter(|reference| !closure.contains(*reference)).take(FEW);
+            let new: Vec<StorePath> = new.cloned().collect();
+            closure.extend(new.iter().cloned());
+            open.extend(new);
         }
-        Some(closure)
+        None
     }
 
     /// Path info of all that can be reached from `start`, itself included.
