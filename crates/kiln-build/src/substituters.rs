@@ -97,5 +97,6 @@ pub async fn surroundings(
     let daemon_socket = DaemonAddress::usual_socket(&|name| {
         environment.get(name.as_bytes()).map(|value| OsString::from_vec(value.clone()))
     });
-    (Surroundings { store_dir, network, known, daemon_socket, trust }, bad)
+    let ssh_options = variable("NIX_SSHOPTS");
+    (Surroundings { store_dir, network, known, daemon_socket, ssh_options, trust }, bad)
 }

@@ -32,6 +32,7 @@ async fn surroundings() -> Surroundings {
         network: Network::new(TransferSettings::default(), 1, None, None),
         known: LookupCache::open(None, TimeToLive::default()).await.unwrap(),
         daemon_socket: "/nonexistent/socket".into(),
+        ssh_options: None,
         trust: TrustPolicy::default(),
     }
 }

@@ -77,6 +77,8 @@ impl StoreView for AnyStore {
     async fn add_out_link(&self, link: &Path, path: &StorePath) -> Result<(), Failure> {
         match self {
             Self::Local(store) => Ok(store.add_out_link(link, path).await?),
+            // As with Nix: there is nothing here that a link could lead to.
+            Self::Daemon(store) if !store.address().is_here() => Ok(()),
             Self::Daemon(store) => {
                 // Until the link keeps it.
                 store.add_temp_roots([path.clone()]).await?;
@@ -90,17 +92,21 @@ impl StoreView for AnyStore {
     fn local(&self, what: &str) -> Result<&LocalStore, Failure> {
         match self {
             Self::Local(store) => Ok(store),
-            Self::Daemon(store) => Err(only_local(what, store.name())),
+            Self::Daemon(store) => Err(only_local(what, store.name(), store.address().is_here())),
         }
     }
 }
 
-/// That something can't be done by way of a daemon.
-pub(crate) fn only_local(what: &str, daemon: &str) -> Failure {
+/// That something can't be done by way of a daemon, of this machine or of another one.
+pub(crate) fn only_local(what: &str, daemon: &str, is_here: bool) -> Failure {
     Failure::input(format!(
         "the store is that of the daemon at '{daemon}', and {what} works only on local stores"
     ))
-    .with_hint("'--store local' works on the store itself, for those who may write to it")
+    .with_hint(if is_here {
+        "'--store local' works on the store itself, for those who may write to it"
+    } else {
+        "do it on that machine, or copy to it with 'kiln copy --to' what was made here"
+    })
 }
 
 impl AnyStore {

@@ -24,6 +24,11 @@ pub(crate) fn address(store: &StoreUrl, environment: &Environment) -> Result<Opt
             Automatic::Daemon(socket) => (socket, BTreeMap::new()),
             Automatic::Local(_) | Automatic::OfUser(_) => return Ok(None),
         },
+        StoreUrl::Ssh(machine) => {
+            let options = environment.text("NIX_SSHOPTS");
+            let address = DaemonAddress::by_ssh(machine, options, usual_store_dir(environment)?)?;
+            return Ok(Some(address));
+        }
         StoreUrl::Local(_) | StoreUrl::Other(_) => return Ok(None),
     };
     let socket: PathBuf = std::path::absolute(&socket).doing(|| "looking for the working directory")?;

@@ -18,10 +18,11 @@ pub(crate) fn from_settings(settings: &Settings, environment: &Environment) -> R
         StoreUrl::Auto => match Automatic::choose(&lookup)? {
             Automatic::Local(locations) | Automatic::OfUser(locations) => StoreConfig::new(locations),
             Automatic::Daemon(socket) => {
-                return Err(only_local("this", &format!("unix://{}", socket.display())));
+                return Err(only_local("this", &format!("unix://{}", socket.display()), true));
             }
         },
-        StoreUrl::Daemon { .. } => return Err(only_local("this", &settings.store.render())),
+        StoreUrl::Daemon { .. } => return Err(only_local("this", &settings.store.render(), true)),
+        StoreUrl::Ssh(machine) => return Err(only_local("this", &machine.name(), false)),
         StoreUrl::Other(other) => return Err(unsupported(&format!("'{other}'"))),
     };
     let states_signatures = matches!(&settings.store, StoreUrl::Local(url) if url.require_sigs.is_some());

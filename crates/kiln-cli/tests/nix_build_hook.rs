@@ -9,9 +9,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
-use kiln_testing::{Kiln, Ran, Recipe, SANDBOX_PATHS, ScratchDirectory, SharedStore, SshServer, missing};
+use kiln_testing::{Kiln, Ran, Recipe, ScratchDirectory, SharedStore, SshServer, missing, remote_program};
 
 /// Where its default `build-hook` is that of real Nix, and nothing can be built here; `None`, loudly, where Nix is not
 /// installed.
@@ -172,26 +171,6 @@ fn h1_without_machines_no_hook_is_started() {
     assert!(kiln.root().join("nix/var/nix/current-load").exists(), "with one it is asked");
 }
 
-/// A program as machines have it that are reached by ssh, where there is nothing of this machine's settings.
-fn remote_program(kiln: &Kiln, program: &str) -> PathBuf {
-    let settings = [
-        format!(
-            "sandbox-paths = {}",
-            SANDBOX_PATHS.replace("/lib64?", "/lib64").replace("/etc/alternatives?", "")
-        ),
-        "build-users-group =".to_owned(),
-        "substituters =".to_owned(),
-    ];
-    let script = format!(
-        "#!/bin/sh\nexport NIX_CONFIG='{}' NIX_CONF_DIR=/does/not/exist HOME='{home}' TMPDIR='{home}'\nexec {program} \"$@\"\n",
-        settings.join("\n"),
-        home = kiln.directory().display()
-    );
-    let file = kiln.write("remote-program", script);
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-    file
-}
-
 /// On machines with real Nix, and on those with Kiln.
 #[test]
 fn h5_the_hook_of_nix_builds_over_ssh() {
@@ -216,7 +195,7 @@ fn h5_the_hook_of_nix_builds_over_ssh() {
             remote.display()
         );
         let kiln = kiln.option("builders", &format!("{machine} - - 1 1"));
-        let options = server.options().to_owned();
+        let options = server.options();
         let build = |kiln: &Kiln, recipe: &Recipe, arguments: &[&str]| {
             kiln.write("kiln.toml", recipe.text());
             let arguments = ["build", "--no-link"].iter().chain(arguments);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use kiln_settings::truth;
+use kiln_settings::{SshUrl, truth};
 use kiln_store_path::StoreDir;
 
 /// Connections at once, if the URL doesn't say how many. Each is a process of a real daemon.
@@ -13,11 +13,28 @@ const CONNECTIONS: usize = 4;
 /// The most connections at once.
 const MOST_CONNECTIONS: usize = 256;
 
+/// Connections by ssh at once, if the URL doesn't say how many. Each logs in anew.
+const CONNECTIONS_BY_SSH: usize = 1;
+
+/// How a daemon is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DaemonPlace {
+    /// By its socket on this machine.
+    Socket(PathBuf),
+    /// On another machine, where it is started for each connection.
+    Ssh {
+        /// The machine, and what is run there.
+        machine: Box<SshUrl>,
+        /// Further arguments for ssh, those of the variable `NIX_SSHOPTS`.
+        options: Vec<String>,
+    },
+}
+
 /// A daemon and the store that it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonAddress {
-    /// Its socket.
-    pub socket: PathBuf,
+    /// Where it is.
+    pub place: DaemonPlace,
     /// What the paths of its store begin with. The protocol has no question for that.
     pub store_dir: StoreDir,
     /// `max-connections`: how many connections there are at once.
@@ -36,7 +53,7 @@ pub struct DaemonAddress {
 pub struct AddressError {
     /// The URL without parameters.
     pub url: String,
-    /// Its name.
+    /// Its name, or that of a variable that stands for one.
     pub parameter: &'static str,
     /// Its value.
     pub value: String,
@@ -65,6 +82,43 @@ impl DaemonAddress {
         store_dir: StoreDir,
     ) -> Result<Self, AddressError> {
         let url = format!("unix://{}", kiln_events::quoted(socket.as_os_str().as_encoded_bytes()));
+        Self::at(DaemonPlace::Socket(socket.to_owned()), url, parameters, store_dir, CONNECTIONS)
+    }
+
+    /// The daemon of a machine that is reached by ssh. `ssh_options` is the variable `NIX_SSHOPTS`: words, quoted as for a shell.
+    ///
+    /// # Errors
+    /// A parameter of the URL has a value that it can't have, or the words are quoted wrongly.
+    pub fn by_ssh(
+        machine: &SshUrl,
+        ssh_options: Option<&str>,
+        store_dir: StoreDir,
+    ) -> Result<Self, AddressError> {
+        let url = machine.name();
+        let words = ssh_options.unwrap_or_default();
+        let options = shlex::split(words).ok_or_else(|| AddressError {
+            url: url.clone(),
+            parameter: "NIX_SSHOPTS",
+            value: kiln_events::quoted(words.as_bytes()),
+            expected: "words, with quotes in pairs",
+        })?;
+        let place = DaemonPlace::Ssh { machine: Box::new(machine.clone()), options };
+        Self::at(place, url, &machine.other, store_dir, CONNECTIONS_BY_SSH)
+    }
+
+    /// Whether it works for a store of this machine.
+    #[must_use]
+    pub const fn is_here(&self) -> bool {
+        matches!(self.place, DaemonPlace::Socket(_))
+    }
+
+    fn at(
+        place: DaemonPlace,
+        url: String,
+        parameters: &BTreeMap<String, OsString>,
+        store_dir: StoreDir,
+        usual_connections: usize,
+    ) -> Result<Self, AddressError> {
         let value = |parameter: &'static str| {
             parameters.get(parameter).map(|value| (parameter, value.to_string_lossy().into_owned()))
         };
@@ -85,7 +139,7 @@ impl DaemonAddress {
                 Ok(number @ 1..=MOST_CONNECTIONS) => number,
                 _ => return Err(invalid(given, "a number from 1 to 256")),
             },
-            None => CONNECTIONS,
+            None => usual_connections,
         };
         let priority = match value("priority") {
             Some(given) => given.1.parse().map_err(|_| invalid(given, "a number"))?,
@@ -95,14 +149,14 @@ impl DaemonAddress {
             Some(given) => truth(&given.1).ok_or_else(|| invalid(given, "true or false"))?,
             None => false,
         };
-        let socket = socket.to_owned();
-        Ok(Self { socket, store_dir, max_connections, priority, is_trusted, name: url })
+        Ok(Self { place, store_dir, max_connections, priority, is_trusted, name: url })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln_settings::StoreUrl;
 
     fn address(parameters: &[(&str, &str)]) -> Result<DaemonAddress, AddressError> {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).into()));
@@ -133,6 +187,25 @@ mod tests {
             let error = address(&[(parameter, value)]).unwrap_err().to_string();
             assert!(error.contains(parameter) && error.contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn a_machine_has_one_connection_unless_its_url_says_more() {
+        let by_ssh = |url: &str, options| match StoreUrl::parse(url).unwrap() {
+            StoreUrl::Ssh(machine) => DaemonAddress::by_ssh(&machine, options, StoreDir::default()),
+            other => panic!("{other:?}"),
+        };
+        let plain = by_ssh("ssh-ng://me@host", None).unwrap();
+        assert_eq!(
+            (plain.max_connections, plain.name.as_str(), plain.is_here()),
+            (1, "ssh-ng://me@host", false)
+        );
+        let more = by_ssh("ssh-ng://host?max-connections=3&trusted=1", Some("-F none -o 'A B'")).unwrap();
+        assert_eq!((more.max_connections, more.is_trusted), (3, true));
+        let DaemonPlace::Ssh { options, .. } = more.place else { panic!("no machine") };
+        assert_eq!(options, ["-F", "none", "-o", "A B"]);
+        let error = by_ssh("ssh-ng://host", Some("-o 'A")).unwrap_err().to_string();
+        assert!(error.contains("NIX_SSHOPTS"), "{error}");
     }
 
     #[test]

@@ -8,14 +8,16 @@ use kiln_protocol::worker::request::SetOptions;
 use kiln_protocol::worker::{LogMessage, RequestPayload, WorkerRequest};
 use kiln_protocol::{Dialect, Version};
 use tokio::io::AsyncRead;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::address::DaemonAddress;
+use crate::address::{DaemonAddress, DaemonPlace};
 use crate::channel::{Input, Output, connect};
 use crate::error::{Error, Fault, Refusal, Result};
 use crate::limits::{HANDSHAKE, LOG_MESSAGE, reply};
 use crate::payload::{answer_pull, send_frames, send_raw};
 use crate::relay::Relay;
+use crate::ssh::{self, SshProcess};
 
 /// How long an answer is waited for that a daemon may have sent before it closed the connection.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -35,6 +37,8 @@ pub(crate) struct Connection {
     greeting: ServerGreeting,
     /// Whether the last operation has ended as the protocol says, so that there can be another one.
     usable: bool,
+    /// What it goes through, if the daemon is on another machine.
+    _process: Option<SshProcess>,
 }
 
 impl Connection {
@@ -45,11 +49,24 @@ impl Connection {
         told: Told<'_>,
     ) -> Result<Self> {
         let opening = async {
-            let stream = connect(&address.socket)
-                .await
-                .map_err(|source| Error::Connect { daemon: address.name.clone(), source })?;
-            let (input, output) = stream.into_split();
-            Self::agree(address, Input::new(input), Output::new(output), options, told).await
+            match &address.place {
+                DaemonPlace::Socket(socket) => {
+                    let stream = connect(socket)
+                        .await
+                        .map_err(|source| Error::Connect { daemon: address.name.clone(), source })?;
+                    Self::agree(address, stream, options, told).await
+                }
+                DaemonPlace::Ssh { machine, options } => {
+                    let unreachable = |reason| Error::Unreachable { daemon: address.name.clone(), reason };
+                    let (stream, process) =
+                        ssh::start(machine, options).map_err(|error| unreachable(error.to_string()))?;
+                    // Nix wishes nothing of daemons there, whose settings are those of their machine.
+                    match Self::agree(address, stream, None, told).await {
+                        Ok(connection) => Ok(Self { _process: Some(process), ..connection }),
+                        Err(error) => Err(process.last_words().await.map_or(error, unreachable)),
+                    }
+                }
+            }
         };
         let silent = || Error::of(Fault::Silent(HANDSHAKE), &address.name, "the handshake");
         timeout(HANDSHAKE, opening).await.map_err(|_| silent())?
@@ -57,25 +74,35 @@ impl Connection {
 
     async fn agree(
         address: &DaemonAddress,
-        mut input: Input,
-        mut output: Output,
+        stream: UnixStream,
         options: Option<&SetOptions>,
         told: Told<'_>,
     ) -> Result<Self> {
+        let (input, output) = stream.into_split();
+        let (mut input, mut output) = (Input::new(input), Output::new(output));
         let failed = |fault| Error::of(fault, &address.name, "the handshake");
         let mut handshake = ClientHandshake::new();
+        // Who closes the connection may have said before what it is.
+        let mut unsent = None;
         let greeting = loop {
             let mut out = Vec::new();
             let step = input.offer(|bytes| handshake.step(bytes, &mut out));
-            output.send(&out).await.map_err(failed)?;
+            unsent = unsent.or(output.send(&out).await.err());
             match step {
-                Ok(Some(greeting)) => break greeting,
-                Ok(None) => input.fill(None).await.map_err(failed)?,
+                Ok(Some(greeting)) => match unsent {
+                    None => break greeting,
+                    Some(fault) => return Err(failed(fault)),
+                },
+                Ok(None) => {
+                    if let Err(fault) = input.fill(None).await {
+                        return Err(failed(unsent.unwrap_or(fault)));
+                    }
+                }
                 Err(source) => return Err(Error::Handshake { daemon: address.name.clone(), source }),
             }
         };
         let dialect = Dialect::new(greeting.version, address.store_dir.clone());
-        let mut connection = Self { input, output, dialect, greeting, usable: true };
+        let mut connection = Self { input, output, dialect, greeting, usable: true, _process: None };
         connection.log_phase(&mut Relay::new(told.events, told.parent)).await.map_err(failed)?;
         if let Some(options) = options {
             connection.call(options, told).await.map_err(failed)?;

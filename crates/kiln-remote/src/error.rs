@@ -26,6 +26,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// ssh does not get there, or can't start a daemon.
+    #[error("cannot reach the daemon at '{daemon}' by ssh: {reason}")]
+    Unreachable {
+        /// Its URL.
+        daemon: String,
+        /// What ssh, or the shell there, says.
+        reason: String,
+    },
     /// There is something else, or one that speaks too old a version.
     #[error("the daemon at '{daemon}' cannot be talked to: {source}")]
     Handshake {

@@ -1,6 +1,6 @@
 //! Stores behind a daemon, from the client's side of the worker protocol.
 //!
-//! A [`RemoteStore`] is what a daemon at a Unix socket ([`DaemonAddress`]) lets its clients do: ask what is valid, read and add
+//! A [`RemoteStore`] is what a daemon ([`DaemonAddress`]), at a Unix socket or on a machine that ssh reaches, lets its clients do: ask what is valid, read and add
 //! archives, build, keep roots. Its connections are a pool: an operation has one for itself, and what has not ended as
 //! the protocol says is never used again. What the daemon tells while it works comes out as events, under names of
 //! this side's.
@@ -21,9 +21,10 @@ mod nar_stream;
 mod payload;
 mod pool;
 mod relay;
+mod ssh;
 mod store;
 
-pub use address::{AddressError, DaemonAddress};
+pub use address::{AddressError, DaemonAddress, DaemonPlace};
 pub use error::{Error, Refusal, Result};
 pub use nar_stream::NarStream;
 pub use store::{Built, DaemonGreeting, NewObject, RemoteStore};

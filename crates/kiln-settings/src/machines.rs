@@ -164,7 +164,7 @@ fn comma_list(text: &str) -> BTreeSet<String> {
     text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
-fn is_base64(text: &str) -> bool {
+pub(crate) fn is_base64(text: &str) -> bool {
     let data = text.trim_end_matches('=');
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
     text.len() - data.len() <= 2 && !data.is_empty() && data.len() % 4 != 1 && data.bytes().all(is_digit)

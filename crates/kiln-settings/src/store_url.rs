@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::ssh_url::{self, SshUrl};
 use crate::value::{Kind, SettingValue, ValueError};
 
 /// The longest URL that is looked at, in bytes.
@@ -26,7 +27,9 @@ pub enum StoreUrl {
         /// Parameters; decoded, not interpreted.
         parameters: BTreeMap<String, OsString>,
     },
-    /// Another kind of store, as it was written: a binary cache, a machine reached by ssh, ….
+    /// The daemon of another machine (`ssh-ng://HOST`).
+    Ssh(SshUrl),
+    /// Another kind of store, as it was written: a binary cache, ….
     Other(String),
 }
 
@@ -104,6 +107,9 @@ pub enum StoreUrlError {
         /// What was expected.
         reason: ValueError,
     },
+    /// The name of a machine that ssh could take for something else.
+    #[error("store URL '{0}' names no machine: expected ssh-ng://[USER@]HOST[:PORT]")]
+    Host(String),
     /// Neither a URL nor a path.
     #[error(
         "'{0}' is no store: expected auto, local, daemon, the path of a directory (with a '/'), or a URL such as \
@@ -130,6 +136,9 @@ impl StoreUrl {
                     let offset = base.len() - socket.len();
                     let socket = PathBuf::from(decode(url, socket, offset)?);
                     return Ok(StoreUrl::Daemon { socket: Some(socket), parameters: parameters()? });
+                }
+                if let Some(place) = base.strip_prefix(ssh_url::SCHEME) {
+                    return SshUrl::new(url, place, parameters()?).map(StoreUrl::Ssh);
                 }
                 let path = base.strip_prefix("local://").filter(|path| path.starts_with('/'));
                 match path {
@@ -164,6 +173,7 @@ impl StoreUrl {
             StoreUrl::Daemon { socket: Some(socket), parameters } => {
                 with_query(&format!("unix://{}", encode(socket.as_os_str().as_bytes(), true)), parameters)
             }
+            StoreUrl::Ssh(machine) => machine.render(),
             StoreUrl::Other(url) => url.clone(),
         }
     }
@@ -286,7 +296,7 @@ pub(crate) fn decode(url: &str, text: &str, offset: usize) -> Result<OsString, S
     Ok(OsString::from_vec(bytes))
 }
 
-fn with_query(base: &str, parameters: &BTreeMap<String, OsString>) -> String {
+pub(crate) fn with_query(base: &str, parameters: &BTreeMap<String, OsString>) -> String {
     let pairs: Vec<String> = parameters
         .iter()
         .map(|(name, value)| format!("{}={}", encode(name.as_bytes(), false), encode(value.as_bytes(), true)))
@@ -295,7 +305,7 @@ fn with_query(base: &str, parameters: &BTreeMap<String, OsString>) -> String {
 }
 
 /// Percent-encoding of all but letters, digits, `-._~` and, in paths, slashes.
-fn encode(bytes: &[u8], slashes: bool) -> String {
+pub(crate) fn encode(bytes: &[u8], slashes: bool) -> String {
     let mut encoded = String::with_capacity(bytes.len());
     for &byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || slashes && byte == b'/' {
@@ -399,6 +409,7 @@ mod tests {
         fn rendering_is_stable(url in prop_oneof![
             ".*",
             "(local|daemon|auto|unix://)?/?[a-z%0-9]{0,6}(\\?[a-z=&%/0-9é-]{0,30})?",
+            "ssh-ng://[a-z@:%0-9\\[\\]-]{0,9}(\\?(compress|ssh-key|remote-program|x)=[a-z %0-9]{0,5})?",
             "local\\?(root|store|read-only|x)=[a-z/%0-9é]{0,6}(&(log|priority|y)=[0-9%a-f]{0,4})?",
         ]) {
             if let Ok(store) = StoreUrl::parse(&url) {

@@ -18,7 +18,7 @@ use crate::http_cache::Turn;
 use crate::pipe::{PipeWriter, pipe};
 use crate::source::{Contents, Offer, Properties, Substituter};
 
-/// How long a daemon may take to tell of a path: it is on this machine, and has it in its database.
+/// How long a daemon may take to tell of a path, which it has in its database.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A store that paths are copied from through its daemon.

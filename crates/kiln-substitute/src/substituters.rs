@@ -32,6 +32,8 @@ pub struct Surroundings {
     pub known: LookupCache,
     /// The socket of the usual daemon, which `daemon` stands for.
     pub daemon_socket: PathBuf,
+    /// `NIX_SSHOPTS`: further arguments for ssh.
+    pub ssh_options: Option<String>,
     /// Whom the user trusts.
     pub trust: TrustPolicy,
 }
@@ -166,6 +168,11 @@ pub fn open_substituter(url: &str, surroundings: &Surroundings) -> Result<Box<dy
             StoreUrl::Daemon { socket, parameters } => {
                 let socket = socket.unwrap_or_else(|| surroundings.daemon_socket.clone());
                 let address = DaemonAddress::new(&absolute(socket), &parameters, store_dir.clone())?;
+                Ok(Box::new(DaemonSource::new(address, store_dir)))
+            }
+            StoreUrl::Ssh(machine) => {
+                let options = surroundings.ssh_options.as_deref();
+                let address = DaemonAddress::by_ssh(&machine, options, store_dir.clone())?;
                 Ok(Box::new(DaemonSource::new(address, store_dir)))
             }
             _ => Err(Error::UnsupportedUrl(kiln_events::quoted(url.as_bytes()))),

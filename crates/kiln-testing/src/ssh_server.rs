@@ -2,22 +2,27 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::kiln::{Kiln, sandbox_paths_of_nix};
 use crate::requirement::missing;
 use crate::scratch_directory::ScratchDirectory;
 
 const SSH_SERVER: &str = "/usr/sbin/sshd";
 
+/// What keeps ssh from whatever this machine's users have set.
+pub const ALONE: &str = "-o IdentitiesOnly=yes -F none";
+
 /// A server of ssh on loopback, of the same user, with keys made for it; ended with this value.
 #[derive(Debug)]
 pub struct SshServer {
     process: Child,
-    options: String,
-    _directory: ScratchDirectory,
+    port: u16,
+    directory: ScratchDirectory,
 }
 
 impl SshServer {
@@ -67,13 +72,8 @@ impl SshServer {
         let log = fs::File::create(file("log")).unwrap_or_else(|error| panic!("{error}"));
         let process =
             command.args(["-D", "-e", "-f", &file("configuration")]).stdin(Stdio::null()).stderr(log).spawn();
-        let options = format!(
-            "-p {port} -i {} -o UserKnownHostsFile={} -o StrictHostKeyChecking=no -o IdentitiesOnly=yes -F none -q",
-            file("user"),
-            file("known")
-        );
         let process = process.unwrap_or_else(|error| panic!("{SSH_SERVER}: {error}"));
-        let server = Self { process, options, _directory: directory };
+        let server = Self { process, port, directory };
         for _ in 0..500 {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 return Some(server);
@@ -83,9 +83,32 @@ impl SshServer {
         panic!("the server of ssh does not start: {}", fs::read_to_string(file("log")).unwrap_or_default());
     }
 
-    /// What `NIX_SSHOPTS` is to be.
-    pub fn options(&self) -> &str {
-        &self.options
+    /// What `NIX_SSHOPTS` is to be, for who says nothing else.
+    pub fn options(&self) -> String {
+        format!(
+            "-p {} -i {} -o UserKnownHostsFile={} -o StrictHostKeyChecking=no {ALONE} -q",
+            self.port,
+            self.key().display(),
+            self.directory.path().join("known").display()
+        )
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The file of the private key to log in with.
+    pub fn key(&self) -> PathBuf {
+        self.directory.path().join("user")
+    }
+
+    /// Its public key, as a line of text.
+    ///
+    /// # Panics
+    /// The file is gone.
+    pub fn host_key(&self) -> String {
+        fs::read_to_string(self.directory.path().join("host.pub")).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -94,6 +117,26 @@ impl Drop for SshServer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A program as machines have it that are reached by ssh, where there is nothing of this machine's settings.
+///
+/// # Panics
+/// The file can't be written.
+pub fn remote_program(kiln: &Kiln, program: &str) -> PathBuf {
+    let settings = [
+        format!("sandbox-paths = {}", sandbox_paths_of_nix()),
+        "build-users-group =".to_owned(),
+        "substituters =".to_owned(),
+    ];
+    let script = format!(
+        "#!/bin/sh\nexport NIX_CONFIG='{}' NIX_CONF_DIR=/does/not/exist HOME='{home}' TMPDIR='{home}'\nexec {program} \"$@\"\n",
+        settings.join("\n"),
+        home = kiln.directory().display()
+    );
+    let file = kiln.write("remote-program", script);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap_or_else(|error| panic!("{error}"));
+    file
 }
 
 fn run(command: &mut Command) -> Output {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command};
 use kiln_daemon::{Daemon, DaemonConfig, Listener, TrustRule, WatchListener};
-use kiln_remote::DaemonAddress;
+use kiln_remote::{DaemonAddress, DaemonPlace};
 use kiln_settings::{Settings, StoreUrl};
 use kiln_store::StoreConfig;
 use kiln_sys::listening::Activation;
@@ -68,7 +68,7 @@ fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     if is_stdio
         && !invocation.flag("process-ops")
         && trust == TrustRule::Settings
-        && let Some(DaemonAddress { socket, .. }) =
+        && let Some(DaemonAddress { place: DaemonPlace::Socket(socket), .. }) =
             daemon_store::address(&settings.store, invocation.environment)?
     {
         let stream =

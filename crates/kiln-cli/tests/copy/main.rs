@@ -15,6 +15,7 @@ mod content_addressed;
 mod daemons;
 mod interrupted;
 mod local_stores;
+mod over_ssh;
 mod reading;
 mod realisations;
 mod server;

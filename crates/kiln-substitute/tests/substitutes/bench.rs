@@ -122,6 +122,7 @@ impl Bench {
             network: Network::new(self.transfers.clone(), self.connections, netrc, certificates),
             known: LookupCache::open(Some(directory), self.time_to_live).await.unwrap(),
             daemon_socket: "/nonexistent/socket".into(),
+            ssh_options: None,
             trust: self.trust.clone(),
         }
     }
