@@ -44,7 +44,9 @@ pub(crate) fn from_settings(settings: &Settings, environment: &Environment) -> R
 
 fn unsupported(store: &str) -> Failure {
     Failure::input(format!("the store is {store}, and Kiln can work only with local stores and with daemons"))
-        .with_hint("name a local store with '--store', 'local' or a directory for a store of its own")
+        .with_hint(
+            "name a store with '--store': 'local', a directory for a store of its own, or 'ssh-ng://HOST'",
+        )
 }
 
 fn trusted_keys(settings: &Settings) -> Result<PublicKeys, Failure> {

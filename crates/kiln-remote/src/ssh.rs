@@ -53,6 +53,8 @@ pub(crate) fn start(machine: &SshUrl, options: &[String]) -> io::Result<(UnixStr
         .args(arguments)
         // What ssh runs for itself, the settings of a user say in that language.
         .env("SHELL", "/bin/sh")
+        // On this machine the daemon could take itself for the store that it is to serve, without end.
+        .env_remove("NIX_REMOTE")
         .stdin(Stdio::from(theirs.try_clone()?))
         .stdout(Stdio::from(theirs))
         .stderr(Stdio::piped())
@@ -199,11 +201,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_said_is_kept_and_bounded() {
         let script = NamedTempFile::new().unwrap();
-        fs::write(
-            script.path(),
-            format!("printf '\\033[1mno \\a%s' \"$*\" >&2; head -c {} /dev/zero >&2", WORDS * 9),
-        )
-        .unwrap();
+        let text = format!("printf '\\033[1mno \\a%s' \"$*\" >&2; head -c {} /dev/zero >&2", WORDS * 9);
+        fs::write(script.path(), text).unwrap();
         let url = format!("ssh-ng://localhost?remote-program=sh%20{}", script.path().display());
         let (stream, process) = start(&machine(&url), &[]).unwrap();
         stream.readable().await.unwrap();

@@ -46,17 +46,18 @@ impl SshUrl {
         mut parameters: BTreeMap<String, OsString>,
     ) -> Result<Self, StoreUrlError> {
         let bad_host = || StoreUrlError::Host(url.to_owned());
-        let (user, address) = match place.trim_end_matches('/').rsplit_once('@') {
+        let place = decode(url, place, SCHEME.len())?.into_string().map_err(|_| bad_host())?;
+        let place = place.trim_end_matches('/');
+        let (user, address) = match place.rsplit_once('@') {
             Some((user, address)) => (Some(user), address),
-            None => (None, place.trim_end_matches('/')),
+            None => (None, place),
         };
         let (host, port) = host_and_port(address).ok_or_else(bad_host)?;
-        let word = |text: &str| {
-            let word = decode(url, text, SCHEME.len())?.into_string().ok().filter(|word| is_word(word));
-            word.ok_or_else(bad_host)
-        };
-        let (user, host) = (user.map(word).transpose()?, word(host)?);
+        if !user.into_iter().chain([host]).all(is_word) {
+            return Err(bad_host());
+        }
         let port = port.map(|port| port.parse().map_err(|_| bad_host())).transpose()?;
+        let key = parameters.remove("ssh-key").filter(|key| !key.is_empty()).map(PathBuf::from);
         let mut value = |name: &str| {
             let text = parameters.remove(name).map(|text| text.to_string_lossy().into_owned());
             text.filter(|text| !text.is_empty())
@@ -76,10 +77,10 @@ impl SshUrl {
         };
         let program = value("remote-program").unwrap_or_else(|| USUAL_PROGRAM.to_owned());
         Ok(Self {
-            user,
-            host,
+            user: user.map(str::to_owned),
+            host: host.to_owned(),
             port,
-            key: value("ssh-key").map(PathBuf::from),
+            key,
             host_key,
             compress,
             remote_program: program.split_ascii_whitespace().map(str::to_owned).collect(),

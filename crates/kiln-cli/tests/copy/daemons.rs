@@ -34,6 +34,10 @@ impl Served {
         let mut command = with_settings(world, program, name, &settings);
         if program == KILN {
             command.arg("daemon");
+        } else {
+            // Two connections at once to a store that isn't there yet: one of them fails.
+            let made = with_settings(world, "nix-store", name, &settings).arg("--init").status();
+            assert!(made.unwrap().success());
         }
         let log = std::fs::File::create(world.place(name).join("daemon.log")).unwrap();
         command.env("NIX_DAEMON_SOCKET_PATH", &socket).stdout(Stdio::null()).stderr(log);
@@ -55,6 +59,10 @@ impl Drop for Served {
     fn drop(&mut self) {
         signal("TERM", self.process.id());
         let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.socket.with_file_name("daemon.log"));
+            eprintln!("the log of the daemon: {}", log.unwrap_or_default());
+        }
     }
 }
 

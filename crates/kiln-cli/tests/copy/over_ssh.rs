@@ -136,6 +136,12 @@ fn a_machine_that_cannot_be_reached_is_said_to_be_so() {
     let text = gone.failed(1);
     assert!(text.contains("cannot reach the daemon at 'ssh-ng://127.0.0.1' by ssh: "), "{text}");
     assert!(text.contains("/does/not/exist"), "{text}");
+    // On this machine nobody logs in, and what is started there is not sent back here.
+    let script = world.store.write("tells", "echo store ${NIX_REMOTE-unset}, $* >&2");
+    let url = format!("ssh-ng://localhost?remote-program=sh%20{}", script.display());
+    let mut command = world.store.nix().command(KILN);
+    let here: Ran = command.args(["store", "ping"]).env("NIX_REMOTE", &url).output().unwrap().into();
+    assert!(here.failed(1).contains("by ssh: store unset, --stdio"), "{}", here.stderr);
     // Only the key that the URL names is accepted.
     let url = |key: &str| {
         format!(
