@@ -60,7 +60,7 @@ impl SshUrl {
         let key = parameters.remove("ssh-key").filter(|key| !key.is_empty()).map(PathBuf::from);
         let mut value = |name: &str| {
             let text = parameters.remove(name).map(|text| text.to_string_lossy().into_owned());
-            text.filter(|text| !text.is_empty())
+            text.filter(|text| !text.trim_ascii().is_empty())
         };
         let invalid = |parameter: &str, expected: &str| StoreUrlError::Value {
             url: url.to_owned(),
@@ -200,7 +200,9 @@ mod tests {
         assert_eq!((parsed.key.clone(), parsed.host_key.as_deref()), (Some("/k".into()), Some("c3No")));
         assert_eq!(parsed.other.keys().collect::<Vec<_>>(), ["max-connections"]);
         assert_eq!(parsed.render(), url);
-        assert_eq!(parse("ssh-ng://host").unwrap().remote_program, ["nix-daemon"]);
+        for url in ["ssh-ng://host", "ssh-ng://host?remote-program=", "ssh-ng://host?remote-program=%20"] {
+            assert_eq!(parse(url).unwrap().remote_program, ["nix-daemon"], "{url}");
+        }
         assert!(parse("ssh-ng://host?compress=much").unwrap_err().contains("'compress'"));
         assert!(parse("ssh-ng://host?base64-ssh-public-host-key=%40").unwrap_err().contains("base64"));
     }
