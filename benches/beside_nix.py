@@ -19,8 +19,8 @@ USERS = 8
 FIRST_ID = 61000 + os.getpid() % 400 * 10
 
 TRIVIAL = 'derivation {{ name = "{name}"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "{script}" ]; {more} }}'
-# What the builder says last is when it ended, by the clock of `now`, in hundredths of a second.
-END = "read now rest < /proc/uptime; echo builder-ended $now >&2"
+# What the builder says last is when it ended, by the clock of `now`, in hundredths of a second. One that has failed has not.
+END = "{ read now rest < /proc/uptime && echo builder-ended $now >&2; }"
 
 
 def now():
