@@ -257,3 +257,24 @@ async fn while_sending(
         Err(fault) => Err(fault),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_events::EventSender;
+    use kiln_store_path::StoreDir;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_answered_before_it_went_away_is_named() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        drop(theirs);
+        let address = DaemonAddress::new("/s".as_ref(), &Default::default(), StoreDir::default()).unwrap();
+        let events = EventSender::null();
+        let told = Told { events: &events, parent: ActivityId::NONE };
+        let agreed = Connection::agree(&address, ours, None, told).await.map(drop);
+        assert!(matches!(agreed, Err(Error::Handshake { .. })), "{agreed:?}");
+    }
+}

@@ -111,7 +111,11 @@ fn arguments(machine: &SshUrl, options: &[String], known_hosts: Option<&Path>) -
     if let Some(file) = known_hosts {
         let mut option = OsString::from("-oUserKnownHostsFile=");
         option.push(file);
-        line.extend([option, "-oGlobalKnownHostsFile=none".into(), "-oStrictHostKeyChecking=yes".into()]);
+        line.extend([
+            option,
+            "-oGlobalKnownHostsFile=/dev/null".into(),
+            "-oStrictHostKeyChecking=yes".into(),
+        ]);
     }
     if machine.compress {
         line.push("-C".into());
@@ -174,7 +178,7 @@ mod tests {
                    &remote-store=/r?state%3D/s%20t%24x";
         assert_eq!(
             line(url, &["-F", "none"], Some("/known")),
-            "ssh|me@host|-x|-F|none|-i|/k|-oUserKnownHostsFile=/known|-oGlobalKnownHostsFile=none|\
+            "ssh|me@host|-x|-F|none|-i|/k|-oUserKnownHostsFile=/known|-oGlobalKnownHostsFile=/dev/null|\
              -oStrictHostKeyChecking=yes|-C|-p2222|--|nice|nix-daemon|--stdio|--store|'/r?state=/s t$x'"
         );
     }

@@ -41,8 +41,8 @@ pub(crate) fn add(command: Command) -> Command {
             .long_help(
                 "Store to work on: 'local' (the one of this machine), 'local?root=DIR' or just DIR (a store of its own \
                  below a directory, whose paths are still /nix/store/…); for some commands 'daemon' or 'unix://SOCKET', the store \
-                 behind a daemon, or 'ssh-ng://HOST', that of another machine. Default: NIX_REMOTE, else the local store; for a user who may not write it, that of the \
-                 daemon, or a store below the user's data directory.",
+                 behind a daemon, or 'ssh-ng://HOST', that of another machine. Default: NIX_REMOTE, else the local store; for a \
+                 user who may not write it, that of the daemon, or a store below the user's data directory.",
             ),
         Arg::new("log-format")
             .long("log-format")

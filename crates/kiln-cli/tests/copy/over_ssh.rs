@@ -112,12 +112,15 @@ fn commands_work_on_the_store_of_a_machine() {
         let there = |arguments: &[&str]| -> Ran {
             let mut command = world.store.nix().command(KILN);
             command.args(arguments).env("NIX_REMOTE", &url).env("NIX_SSHOPTS", server.options());
+            command.current_dir(world.store.directory());
             command.output().unwrap().into()
         };
         let built = there(&["build", &format!("{derivation}^*")]);
         let path = built.line();
         assert_eq!(fs::read_to_string(world.in_other_store("there", path)).unwrap(), "built\n", "{daemon}");
         assert!(!Path::new(path).exists());
+        let link = fs::symlink_metadata(world.store.directory().join("result"));
+        assert!(link.is_err(), "a link that leads nowhere");
         let local = there(&["store", "verify"]);
         assert!(local.failed(1).contains("works only on local stores"), "{}", local.stderr);
     }
