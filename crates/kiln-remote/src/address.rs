@@ -28,6 +28,13 @@ pub enum DaemonPlace {
         /// Further arguments for ssh, those of the variable `NIX_SSHOPTS`.
         options: Vec<String>,
     },
+    /// A program of this machine that serves the client at its standard input and output.
+    Program {
+        /// The program, and its arguments.
+        words: Vec<OsString>,
+        /// Variables that it gets besides those of this process.
+        variables: Vec<(OsString, OsString)>,
+    },
 }
 
 /// A daemon and the store that it serves.
@@ -106,10 +113,22 @@ impl DaemonAddress {
         Self::at(place, url, &machine.other, store_dir, CONNECTIONS_BY_SSH)
     }
 
+    /// A daemon of one's own for one client, called `name` in messages.
+    #[must_use]
+    pub fn program(
+        words: Vec<OsString>,
+        variables: Vec<(OsString, OsString)>,
+        name: String,
+        store_dir: StoreDir,
+    ) -> Self {
+        let place = DaemonPlace::Program { words, variables };
+        Self { place, store_dir, max_connections: 1, priority: 0, is_trusted: false, name }
+    }
+
     /// Whether it works for a store of this machine.
     #[must_use]
     pub const fn is_here(&self) -> bool {
-        matches!(self.place, DaemonPlace::Socket(_))
+        !matches!(self.place, DaemonPlace::Ssh { .. })
     }
 
     fn at(

@@ -1,14 +1,21 @@
-//! One connection: its handshake, and one request after the other, each with its log phase and its reply.
+//! One connection: its handshake, and one request after the other, each with its log phase and its reply. The serve protocol
+//! has no log phase ([`serve`]).
 
+mod serve;
+
+use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kiln_events::{ActivityId, EventSender};
-use kiln_protocol::worker::handshake::{ClientHandshake, ServerGreeting};
+use kiln_protocol::worker::handshake::{ClientHandshake, HandshakeError, ServerGreeting};
 use kiln_protocol::worker::request::SetOptions;
-use kiln_protocol::worker::{LogMessage, RequestPayload, WorkerRequest};
-use kiln_protocol::{Dialect, Version};
+use kiln_protocol::worker::{LogError, LogMessage, RequestPayload, WorkerRequest};
+use kiln_protocol::{Dialect, Protocol, Version};
+use kiln_settings::SshProtocol;
 use tokio::io::AsyncRead;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
 
 use crate::address::{DaemonAddress, DaemonPlace};
@@ -16,8 +23,9 @@ use crate::channel::{Input, Output, connect};
 use crate::error::{Error, Fault, Refusal, Result};
 use crate::limits::{HANDSHAKE, LOG_MESSAGE, reply};
 use crate::payload::{answer_pull, send_frames, send_raw};
+use crate::process::DaemonProcess;
 use crate::relay::Relay;
-use crate::ssh::{self, SshProcess};
+use crate::ssh;
 
 /// How long an answer is waited for that a daemon may have sent before it closed the connection.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -38,14 +46,15 @@ pub(crate) struct Connection {
     /// Whether the last operation has ended as the protocol says, so that there can be another one.
     usable: bool,
     /// What it goes through, if the daemon is on another machine.
-    _process: Option<SshProcess>,
+    process: Option<DaemonProcess>,
 }
 
 impl Connection {
-    /// Connects, agrees on a version, and says what this client wishes.
+    /// Connects, agrees on a version, and says what this client wishes. `output` gets what is said there on standard error.
     pub(crate) async fn open(
         address: &DaemonAddress,
         options: Option<&SetOptions>,
+        output: Option<&Sender<Bytes>>,
         told: Told<'_>,
     ) -> Result<Self> {
         let opening = async {
@@ -58,18 +67,48 @@ impl Connection {
                 }
                 DaemonPlace::Ssh { machine, options } => {
                     let unreachable = |reason| Error::Unreachable { daemon: address.name.clone(), reason };
-                    let (stream, process) =
+                    let started =
                         ssh::start(machine, options).map_err(|error| unreachable(error.to_string()))?;
+                    let protocol = match machine.protocol {
+                        SshProtocol::Worker => Protocol::Worker,
+                        SshProtocol::Serve => Protocol::Serve,
+                    };
                     // Nix wishes nothing of daemons there, whose settings are those of their machine.
-                    match Self::agree(address, stream, None, told).await {
-                        Ok(connection) => Ok(Self { _process: Some(process), ..connection }),
-                        Err(error) => Err(process.last_words().await.map_or(error, unreachable)),
-                    }
+                    Self::through(started, protocol, address, (None, output, told))
+                        .await
+                        .map_err(|(error, words)| words.map_or(error, unreachable))
+                }
+                DaemonPlace::Program { words, variables } => {
+                    let failed = |source| Error::Connect { daemon: address.name.clone(), source };
+                    let started = DaemonProcess::start(words, variables, None).map_err(failed)?;
+                    Self::through(started, Protocol::Worker, address, (options, output, told)).await.map_err(
+                        |(error, words)| words.map_or(error, |words| failed(io::Error::other(words))),
+                    )
                 }
             }
         };
         let silent = || Error::of(Fault::Silent(HANDSHAKE), &address.name, "the handshake");
         timeout(HANDSHAKE, opening).await.map_err(|_| silent())?
+    }
+
+    /// The connection through a process. A failure comes with what the process has said.
+    async fn through(
+        (stream, mut process): (UnixStream, DaemonProcess),
+        protocol: Protocol,
+        address: &DaemonAddress,
+        (options, output, told): (Option<&SetOptions>, Option<&Sender<Bytes>>, Told<'_>),
+    ) -> Result<Self, (Error, Option<String>)> {
+        let agreed = match protocol {
+            Protocol::Worker => Self::agree(address, stream, options, told).await,
+            Protocol::Serve => Self::agree_to_serve(address, stream).await,
+        };
+        match agreed {
+            Ok(connection) => {
+                process.connected(output.cloned());
+                Ok(Self { process: Some(process), ..connection })
+            }
+            Err(error) => Err((error, process.last_words().await)),
+        }
     }
 
     async fn agree(
@@ -78,36 +117,21 @@ impl Connection {
         options: Option<&SetOptions>,
         told: Told<'_>,
     ) -> Result<Self> {
-        let (input, output) = stream.into_split();
-        let (mut input, mut output) = (Input::new(input), Output::new(output));
         let failed = |fault| Error::of(fault, &address.name, "the handshake");
         let mut handshake = ClientHandshake::new();
-        // Who closes the connection may have said before what it is.
-        let mut unsent = None;
-        let greeting = loop {
-            let mut out = Vec::new();
-            let step = input.offer(|bytes| handshake.step(bytes, &mut out));
-            unsent = unsent.or(output.send(&out).await.err());
-            match step {
-                Ok(Some(greeting)) => match unsent {
-                    None => break greeting,
-                    Some(fault) => return Err(failed(fault)),
-                },
-                Ok(None) => {
-                    if let Err(fault) = input.fill(None).await {
-                        return Err(failed(unsent.unwrap_or(fault)));
-                    }
-                }
-                Err(source) => return Err(Error::Handshake { daemon: address.name.clone(), source }),
-            }
-        };
-        let dialect = Dialect::new(greeting.version, address.store_dir.clone());
-        let mut connection = Self { input, output, dialect, greeting, usable: true, _process: None };
+        let (greeting, input, output) =
+            shake_hands(address, stream, |bytes, out| handshake.step(bytes, out)).await?;
+        let mut connection = Self::agreed(address, greeting, input, output);
         connection.log_phase(&mut Relay::new(told.events, told.parent)).await.map_err(failed)?;
         if let Some(options) = options {
             connection.call(options, told).await.map_err(failed)?;
         }
         Ok(connection)
+    }
+
+    fn agreed(address: &DaemonAddress, greeting: ServerGreeting, input: Input, output: Output) -> Self {
+        let dialect = Dialect::new(greeting.version, address.store_dir.clone());
+        Self { input, output, dialect, greeting, usable: true, process: None }
     }
 
     /// The version that is spoken.
@@ -128,6 +152,26 @@ impl Connection {
     /// Says that what came after a reply has been taken, or that it will be.
     pub(crate) fn set_usable(&mut self, usable: bool) {
         self.usable = usable;
+    }
+
+    /// Closes it in good order.
+    pub(crate) async fn close(self) {
+        let Self { input, output, process, .. } = self;
+        drop((input, output));
+        if let Some(mut process) = process {
+            process.end().await;
+        }
+    }
+
+    /// What went wrong, with what has been said about it there.
+    pub(crate) async fn explain(&mut self, fault: Fault) -> Fault {
+        let (Fault::Io(error), Some(process)) = (&fault, &mut self.process) else { return fault };
+        let Some(words) = process.last_words().await else { return fault };
+        match self.dialect.version.protocol {
+            Protocol::Worker => Fault::Io(io::Error::new(error.kind(), format!("{error}: {words}"))),
+            // That is its way of telling what went wrong.
+            Protocol::Serve => Fault::Refused(Refusal::new(&LogError::new(words, 1))),
+        }
     }
 
     /// Sends a request and waits for its reply.
@@ -170,10 +214,19 @@ impl Connection {
     }
 
     async fn begin<R: WorkerRequest>(&mut self, request: &R) -> Result<(), Fault> {
+        if self.version().protocol != Protocol::Worker {
+            let reason = format!("the protocol of 'ssh://' has no {}; that of 'ssh-ng://' has", R::OPERATION);
+            return Err(Fault::TooOld(reason));
+        }
         let mut out = Vec::new();
         request.append(&mut out, &self.dialect)?;
+        self.send(&out).await
+    }
+
+    /// Sends a request, after which nothing else can be sent before it was answered.
+    async fn send(&mut self, request: &[u8]) -> Result<(), Fault> {
         self.usable = false;
-        self.output.send(&out).await
+        self.output.send(request).await
     }
 
     /// The reply, if the log phase has not ended with an error. Then it is known where the next message would begin.
@@ -201,6 +254,36 @@ impl Connection {
             answer_pull(&mut self.output, source, wanted).await?;
         }
         Ok(())
+    }
+}
+
+/// Agrees with the other end of a new connection, as `step` of a handshake does.
+async fn shake_hands<T>(
+    address: &DaemonAddress,
+    stream: UnixStream,
+    mut step: impl FnMut(&mut &[u8], &mut Vec<u8>) -> Result<Option<T>, HandshakeError>,
+) -> Result<(T, Input, Output)> {
+    let (input, output) = stream.into_split();
+    let (mut input, mut output) = (Input::new(input), Output::new(output));
+    let failed = |fault| Error::of(fault, &address.name, "the handshake");
+    // Who closes the connection may have said before what it is.
+    let mut unsent = None;
+    loop {
+        let mut out = Vec::new();
+        let stepped = input.offer(|bytes| step(bytes, &mut out));
+        unsent = unsent.or(output.send(&out).await.err());
+        match stepped {
+            Ok(Some(agreed)) => match unsent {
+                None => return Ok((agreed, input, output)),
+                Some(fault) => return Err(failed(fault)),
+            },
+            Ok(None) => {
+                if let Err(fault) = input.fill(None).await {
+                    return Err(failed(unsent.unwrap_or(fault)));
+                }
+            }
+            Err(source) => return Err(Error::Handshake { daemon: address.name.clone(), source }),
+        }
     }
 }
 

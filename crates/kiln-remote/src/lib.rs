@@ -20,6 +20,7 @@ mod limits;
 mod nar_stream;
 mod payload;
 mod pool;
+mod process;
 mod relay;
 mod ssh;
 mod store;

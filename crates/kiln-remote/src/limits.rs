@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kiln_protocol::limits::{MAX_RESPONSE, MAX_TEXT};
+use kiln_protocol::serve::Command;
 use kiln_protocol::worker::Operation;
 
 /// How long a connection may take until its first request can be sent. A daemon is a local process, but may be started by the
@@ -42,9 +43,20 @@ pub(crate) const fn reply(operation: Operation) -> usize {
         | Operation::CollectGarbage
         | Operation::QueryReferrers
         | Operation::BuildPathsWithResults => MAX_RESPONSE,
-        _ => 128 << 20,
+        _ => USUAL_REPLY,
     }
 }
+
+/// The longest reply to a command of the serve protocol, in bytes.
+pub(crate) const fn command_reply(command: Command) -> usize {
+    match command {
+        Command::QueryClosure => MAX_RESPONSE,
+        _ => USUAL_REPLY,
+    }
+}
+
+/// The longest of most replies, in bytes.
+const USUAL_REPLY: usize = 128 << 20;
 
 /// How long a daemon may take nothing of what is sent to it: it may wait for a lock, or for its disk.
 pub(crate) const SENDING: Duration = Duration::from_secs(900);

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use kiln_protocol::PayloadError;
 use kiln_protocol::payload::NarReader;
-use kiln_protocol::worker::request::NarFromPath;
 
 use crate::error::{Fault, Result};
 use crate::limits::SILENCE;
@@ -12,15 +11,17 @@ use crate::pool::Lease;
 /// The archive of a path on its way. If it is dropped before its end, its connection is closed.
 pub struct NarStream {
     lease: Lease,
+    /// What it was asked for by.
+    operation: &'static str,
     nar: NarReader,
     /// The most bytes that it may have.
     limit: u64,
 }
 
 impl NarStream {
-    /// What comes after the reply to NarFromPath. `limit` is how long it may be.
-    pub(crate) fn new(lease: Lease, limit: u64) -> Self {
-        Self { lease, nar: NarReader::new(), limit }
+    /// What comes after the reply to an operation. `limit` is how long it may be.
+    pub(crate) fn new(lease: Lease, operation: &'static str, limit: u64) -> Self {
+        Self { lease, operation, nar: NarReader::new(), limit }
     }
 
     /// The next bytes, never none of them; `None` at the end of a whole archive.
@@ -29,7 +30,7 @@ impl NarStream {
     /// It is damaged, longer than it may be, or does not come.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let Self { lease, nar, limit } = self;
+            let Self { lease, nar, limit, .. } = self;
             let connection = lease.connection()?;
             let step = connection.input.offer(|bytes| -> Result<_, PayloadError> {
                 let taken = nar.next(bytes)?;
@@ -50,7 +51,7 @@ impl NarStream {
                     Err(fault) => fault,
                 },
             };
-            return Err(lease.error::<NarFromPath>(fault));
+            return Err(lease.error(fault, self.operation).await);
         }
     }
 }

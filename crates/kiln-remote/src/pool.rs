@@ -3,9 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use kiln_protocol::Protocol;
+use kiln_protocol::serve::ServeRequest;
 use kiln_protocol::worker::WorkerRequest;
 use kiln_protocol::worker::request::SetOptions;
 use tokio::io::AsyncRead;
+use tokio::sync::mpsc::Sender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -17,14 +21,28 @@ use crate::error::{Error, Fault, Result};
 pub(crate) struct Pool {
     pub(crate) address: DaemonAddress,
     options: Option<SetOptions>,
+    /// Who gets what is said on standard error there, if it is on another machine.
+    output: Option<Sender<Bytes>>,
     slots: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Pool {
-    pub(crate) fn new(address: DaemonAddress, options: Option<SetOptions>) -> Self {
+    pub(crate) fn new(
+        address: DaemonAddress,
+        options: Option<SetOptions>,
+        output: Option<Sender<Bytes>>,
+    ) -> Self {
         let slots = Arc::new(Semaphore::new(address.max_connections));
-        Self { address, options, slots, idle: Mutex::default() }
+        Self { address, options, output, slots, idle: Mutex::default() }
+    }
+
+    /// Closes the connections that nobody uses, in good order.
+    pub(crate) async fn close_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        for connection in idle {
+            connection.close().await;
+        }
     }
 
     /// A connection for one operation, when one is free. `patience` is for questions.
@@ -40,7 +58,7 @@ impl Pool {
 
     /// A connection that doesn't count, and is nobody else's.
     pub(crate) async fn open(&self, told: Told<'_>) -> Result<Connection> {
-        Connection::open(&self.address, self.options.as_ref(), told).await
+        Connection::open(&self.address, self.options.as_ref(), self.output.as_ref(), told).await
     }
 
     /// One that is still good: a daemon that was started anew has closed them all.
@@ -78,14 +96,14 @@ impl Lease {
         told: Told<'_>,
     ) -> Result<R::Response> {
         let called = self.connection()?.call(request, told).await;
-        called.map_err(|fault| self.error::<R>(fault))
+        self.ended(called, R::OPERATION.name()).await
     }
 
     /// A request whose answer a daemon has at hand.
     pub(crate) async fn ask<R: WorkerRequest>(&mut self, request: &R, told: Told<'_>) -> Result<R::Response> {
         let patience = self.patience;
         let asked = timeout(patience, self.connection()?.call(request, told)).await;
-        asked.unwrap_or(Err(Fault::Silent(patience))).map_err(|fault| self.error::<R>(fault))
+        self.ended(asked.unwrap_or(Err(Fault::Silent(patience))), R::OPERATION.name()).await
     }
 
     /// A request with what streams after it.
@@ -96,12 +114,53 @@ impl Lease {
         told: Told<'_>,
     ) -> Result<R::Response> {
         let called = self.connection()?.call_with(request, source, told).await;
-        called.map_err(|fault| self.error::<R>(fault))
+        self.ended(called, R::OPERATION.name()).await
     }
 
-    /// What went wrong, with the daemon's name.
-    pub(crate) fn error<R: WorkerRequest>(&self, fault: Fault) -> Error {
-        Error::of(fault, &self.pool.address.name, R::OPERATION.name())
+    /// Whether the serve protocol is spoken, which has commands instead of requests.
+    pub(crate) fn has_commands(&mut self) -> Result<bool> {
+        Ok(self.connection()?.version().protocol == Protocol::Serve)
+    }
+
+    /// A command that takes as long as it takes.
+    pub(crate) async fn command<R: ServeRequest>(&mut self, request: &R) -> Result<R::Response> {
+        let called = self.connection()?.command(request).await;
+        self.ended(called, R::COMMAND.name()).await
+    }
+
+    /// A command whose reply is at hand there.
+    pub(crate) async fn ask_command<R: ServeRequest>(&mut self, request: &R) -> Result<R::Response> {
+        let patience = self.patience;
+        let asked = timeout(patience, self.connection()?.command(request)).await;
+        self.ended(asked.unwrap_or(Err(Fault::Silent(patience))), R::COMMAND.name()).await
+    }
+
+    /// A command with the `size` bytes that come after it.
+    pub(crate) async fn command_with<R: ServeRequest>(
+        &mut self,
+        request: &R,
+        source: &mut (dyn AsyncRead + Send + Unpin),
+        size: u64,
+    ) -> Result<R::Response> {
+        let called = self.connection()?.command_with(request, source, size).await;
+        self.ended(called, R::COMMAND.name()).await
+    }
+
+    /// What came of a request, with all that is known of why it failed.
+    async fn ended<T>(&mut self, called: Result<T, Fault>, operation: &'static str) -> Result<T> {
+        match called {
+            Ok(reply) => Ok(reply),
+            Err(fault) => Err(self.error(fault, operation).await),
+        }
+    }
+
+    /// What went wrong, with the daemon's name and what has been said there.
+    pub(crate) async fn error(&mut self, fault: Fault, operation: &'static str) -> Error {
+        let fault = match &mut self.connection {
+            Some(connection) => connection.explain(fault).await,
+            None => fault,
+        };
+        Error::of(fault, &self.pool.address.name, operation)
     }
 }
 

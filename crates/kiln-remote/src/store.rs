@@ -8,15 +8,18 @@ mod roots;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kiln_events::{ActivityId, EventSender};
-use kiln_protocol::Version;
 use kiln_protocol::value::Trust;
 use kiln_protocol::worker::WorkerRequest;
 use kiln_protocol::worker::request::SetOptions;
+use kiln_protocol::{Protocol, Version};
+use kiln_settings::SshProtocol;
 use kiln_store_path::{StoreDir, StorePath};
 use tokio::sync::Mutex;
+use tokio::sync::mpsc::Sender;
 
-use crate::address::DaemonAddress;
+use crate::address::{DaemonAddress, DaemonPlace};
 use crate::connection::{Connection, Told};
 use crate::error::{Error, Result};
 use crate::limits::QUESTION;
@@ -52,7 +55,18 @@ impl RemoteStore {
     /// that it has done; `events` get what the daemon tells.
     #[must_use]
     pub fn new(address: DaemonAddress, options: SetOptions, events: EventSender) -> Self {
-        let pool = Arc::new(Pool::new(address, Some(options)));
+        Self::of_pool(Pool::new(address, Some(options), None), events)
+    }
+
+    /// The store of another machine, of which `output` gets what is said on standard error there: with `ssh://`, what builders
+    /// say. It waits while `output` is full.
+    #[must_use]
+    pub fn with_output(address: DaemonAddress, events: EventSender, output: Sender<Bytes>) -> Self {
+        Self::of_pool(Pool::new(address, None, Some(output)), events)
+    }
+
+    fn of_pool(pool: Pool, events: EventSender) -> Self {
+        let pool = Arc::new(pool);
         Self { pool, roots: Arc::default(), events, parent: ActivityId::NONE, patience: QUESTION }
     }
 
@@ -104,6 +118,19 @@ impl RemoteStore {
         Ok(DaemonGreeting { version: greeting.version, nix_version, trust: greeting.trust })
     }
 
+    /// Whether it is reached by the serve protocol.
+    fn is_served(&self) -> bool {
+        matches!(&self.pool.address.place, DaemonPlace::Ssh { machine, .. } if machine.protocol == SshProtocol::Serve)
+    }
+
+    /// Closes its connections in good order, and waits until all has come that was said there; what is under way is left alone.
+    pub async fn close(&self) {
+        if let Some(connection) = self.roots.lock().await.take() {
+            connection.close().await;
+        }
+        self.pool.close_idle().await;
+    }
+
     fn told(&self) -> Told<'_> {
         Told { events: &self.events, parent: self.parent }
     }
@@ -125,20 +152,26 @@ impl RemoteStore {
     /// A connection, if the daemon's version has what is wanted.
     async fn lease_since(&self, minor: u8, what: &str) -> Result<Lease> {
         let mut lease = self.lease().await?;
+        self.expect_since(&mut lease, minor, what)?;
+        Ok(lease)
+    }
+
+    fn expect_since(&self, lease: &mut Lease, minor: u8, what: &str) -> Result<()> {
         let version = lease.connection()?.version();
-        if version.minor >= minor {
-            return Ok(lease);
-        }
-        let reason = format!(
-            "it speaks version 1.{} of the worker protocol, and {what} needs 1.{minor} or newer",
-            version.minor
-        );
+        let reason = match version.protocol {
+            Protocol::Worker if version.minor >= minor => return Ok(()),
+            Protocol::Worker => format!(
+                "it speaks version {version} of the worker protocol, and {what} needs 1.{minor} or newer"
+            ),
+            Protocol::Serve => {
+                format!("the protocol of 'ssh://' has no way of {what}; that of 'ssh-ng://' has")
+            }
+        };
         Err(Error::TooOld { daemon: self.name().to_owned(), reason })
     }
 
     /// An answer that makes no sense.
-    fn nonsense<R: WorkerRequest>(&self, reason: String) -> Error {
-        let daemon = self.name().to_owned();
-        Error::Nonsense { daemon, operation: R::OPERATION.name(), reason }
+    fn nonsense(&self, operation: &'static str, reason: String) -> Error {
+        Error::Nonsense { daemon: self.name().to_owned(), operation, reason }
     }
 }

@@ -40,7 +40,7 @@ pub use machines::{MachinesError, RemoteMachine, parse_machines};
 pub use nix_conf::{Source, SourceError};
 pub use sandbox_values::{FodNetwork, SandboxMode, SandboxPath};
 pub use settings_error::{Position, SettingsError, Warning};
-pub use ssh_url::SshUrl;
+pub use ssh_url::{SshProtocol, SshUrl};
 pub use store_url::{LocalStoreUrl, StoreUrl, StoreUrlError};
 pub use table::{DEFAULT_SUBSTITUTER, Scope, Setting, Settings, TABLE, find_setting};
 pub use unused::is_evaluator_setting;

@@ -1,4 +1,4 @@
-//! URLs of machines whose daemon is reached by ssh (serve-protocol specification, "ssh command lines").
+//! URLs of machines whose store is reached by ssh (serve-protocol specification, "ssh command lines").
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,15 +8,45 @@ use crate::machines::is_base64;
 use crate::store_url::{StoreUrlError, decode, encode, with_query};
 use crate::value::{ValueError, truth};
 
-/// What is before the machine's name.
-pub(crate) const SCHEME: &str = "ssh-ng://";
+/// What is spoken through ssh, and with which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SshProtocol {
+    /// `ssh-ng://`: the worker protocol, with a daemon.
+    Worker,
+    /// `ssh://`: the serve protocol, with `nix-store --serve`.
+    Serve,
+}
 
-/// The program that a machine runs if the URL names no other.
-const USUAL_PROGRAM: &str = "nix-daemon";
+impl SshProtocol {
+    /// That of a URL, and what is after its scheme.
+    pub(crate) fn of(base: &str) -> Option<(Self, &str)> {
+        [Self::Worker, Self::Serve]
+            .into_iter()
+            .find_map(|protocol| Some((protocol, base.strip_prefix(protocol.scheme())?)))
+    }
 
-/// The daemon of a machine that is reached by ssh: `ssh-ng://[USER@]HOST[:PORT]`.
+    /// What is before the machine's name.
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::Worker => "ssh-ng://",
+            Self::Serve => "ssh://",
+        }
+    }
+
+    /// The program that a machine runs if the URL names no other.
+    const fn usual_program(self) -> &'static str {
+        match self {
+            Self::Worker => "nix-daemon",
+            Self::Serve => "nix-store",
+        }
+    }
+}
+
+/// The store of a machine that is reached by ssh: `ssh-ng://[USER@]HOST[:PORT]` or `ssh://[USER@]HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshUrl {
+    /// What is spoken with it.
+    pub protocol: SshProtocol,
     /// Who logs in there, if ssh's own settings don't say.
     pub user: Option<String>,
     /// The machine, by any name that ssh knows; an IPv6 address is without its brackets.
@@ -30,9 +60,9 @@ pub struct SshUrl {
     pub host_key: Option<String>,
     /// `compress`: whether ssh compresses what goes both ways.
     pub compress: bool,
-    /// `remote-program`: the daemon there, by words.
+    /// `remote-program`: the program there, by words.
     pub remote_program: Vec<String>,
-    /// `remote-store`: the URL of the store that the daemon there is to serve, if it isn't its usual one.
+    /// `remote-store`: the URL of the store that the program there is to serve, if it isn't its usual one.
     pub remote_store: Option<String>,
     /// Other parameters, those of every daemon's URL among them; decoded, not interpreted.
     pub other: BTreeMap<String, OsString>,
@@ -42,11 +72,11 @@ impl SshUrl {
     /// The machine that a URL names, whose part between scheme and parameters is `place`.
     pub(crate) fn new(
         url: &str,
-        place: &str,
+        (protocol, place): (SshProtocol, &str),
         mut parameters: BTreeMap<String, OsString>,
     ) -> Result<Self, StoreUrlError> {
         let bad_host = || StoreUrlError::Host(url.to_owned());
-        let place = decode(url, place, SCHEME.len())?.into_string().map_err(|_| bad_host())?;
+        let place = decode(url, place, protocol.scheme().len())?.into_string().map_err(|_| bad_host())?;
         let place = place.trim_end_matches('/');
         let (user, address) = match place.rsplit_once('@') {
             Some((user, address)) => (Some(user), address),
@@ -75,8 +105,9 @@ impl SshUrl {
             Some(text) => truth(&text).ok_or_else(|| invalid("compress", "true or false"))?,
             None => false,
         };
-        let program = value("remote-program").unwrap_or_else(|| USUAL_PROGRAM.to_owned());
+        let program = value("remote-program").unwrap_or_else(|| protocol.usual_program().to_owned());
         Ok(Self {
+            protocol,
             user: user.map(str::to_owned),
             host: host.to_owned(),
             port,
@@ -96,7 +127,7 @@ impl SshUrl {
         let host = encode(self.host.as_bytes(), false);
         let host = if self.host.contains(':') { format!("[{}]", host.replace("%3A", ":")) } else { host };
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{SCHEME}{user}{host}{port}")
+        format!("{}{user}{host}{port}", self.protocol.scheme())
     }
 
     /// The URL; parsing it gives the same machine.
@@ -109,7 +140,7 @@ impl SshUrl {
         add("base64-ssh-public-host-key", self.host_key.clone().map(Into::into));
         add("compress", self.compress.then(|| "true".into()));
         let program = self.remote_program.join(" ");
-        add("remote-program", (program != USUAL_PROGRAM).then(|| program.into()));
+        add("remote-program", (program != self.protocol.usual_program()).then(|| program.into()));
         add("remote-store", self.remote_store.clone().map(Into::into));
         with_query(&self.name(), &parameters)
     }
@@ -160,6 +191,7 @@ mod tests {
             ("ssh-ng://me@host.example:2222", Some("me"), "host.example", Some(2222)),
             ("ssh-ng://[fe80::1%25eth0]:22", None, "fe80::1%eth0", Some(22)),
             ("ssh-ng://me@::1", Some("me"), "::1", None),
+            ("ssh://me@host:2222", Some("me"), "host", Some(2222)),
         ] {
             let parsed = parse(url).unwrap();
             let found = (parsed.user.as_deref(), parsed.host.as_str(), parsed.port);
@@ -187,6 +219,7 @@ mod tests {
         ] {
             let error = parse(url).unwrap_err();
             assert!(error.contains("expected ssh-ng://[USER@]HOST[:PORT]"), "{error}");
+            assert!(parse(&url.replace("ssh-ng", "ssh")).is_err(), "{url}");
         }
     }
 
@@ -203,6 +236,11 @@ mod tests {
         for url in ["ssh-ng://host", "ssh-ng://host?remote-program=", "ssh-ng://host?remote-program=%20"] {
             assert_eq!(parse(url).unwrap().remote_program, ["nix-daemon"], "{url}");
         }
+        let older = parse("ssh://host").unwrap();
+        assert_eq!(
+            (older.protocol, older.remote_program),
+            (SshProtocol::Serve, vec!["nix-store".to_owned()])
+        );
         assert!(parse("ssh-ng://host?compress=much").unwrap_err().contains("'compress'"));
         assert!(parse("ssh-ng://host?base64-ssh-public-host-key=%40").unwrap_err().contains("base64"));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::ssh_url::{self, SshUrl};
+use crate::ssh_url::{SshProtocol, SshUrl};
 use crate::value::{Kind, SettingValue, ValueError};
 
 /// The longest URL that is looked at, in bytes.
@@ -27,7 +27,7 @@ pub enum StoreUrl {
         /// Parameters; decoded, not interpreted.
         parameters: BTreeMap<String, OsString>,
     },
-    /// The daemon of another machine (`ssh-ng://HOST`).
+    /// The store of another machine (`ssh-ng://HOST`, `ssh://HOST`).
     Ssh(SshUrl),
     /// Another kind of store, as it was written: a binary cache, ….
     Other(String),
@@ -108,7 +108,9 @@ pub enum StoreUrlError {
         reason: ValueError,
     },
     /// The name of a machine that ssh could take for something else.
-    #[error("store URL '{0}' names no machine: expected ssh-ng://[USER@]HOST[:PORT]")]
+    #[error(
+        "store URL '{0}' names no machine: expected ssh-ng://[USER@]HOST[:PORT], or the same with ssh://"
+    )]
     Host(String),
     /// Neither a URL nor a path.
     #[error(
@@ -137,7 +139,7 @@ impl StoreUrl {
                     let socket = PathBuf::from(decode(url, socket, offset)?);
                     return Ok(StoreUrl::Daemon { socket: Some(socket), parameters: parameters()? });
                 }
-                if let Some(place) = base.strip_prefix(ssh_url::SCHEME) {
+                if let Some(place) = SshProtocol::of(base) {
                     return SshUrl::new(url, place, parameters()?).map(StoreUrl::Ssh);
                 }
                 let path = base.strip_prefix("local://").filter(|path| path.starts_with('/'));

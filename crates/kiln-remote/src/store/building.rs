@@ -1,11 +1,15 @@
 //! Having things built and substituted.
 
-use kiln_protocol::value::{BuildMode, KeyedBuildResult};
-use kiln_protocol::worker::request::{BuildPaths, BuildPathsWithResults, EnsurePath};
+use kiln_protocol::serve;
+use kiln_protocol::serve::request::BuildOptions;
+use kiln_protocol::serve::response::BuiltPaths;
+use kiln_protocol::value::{BuildMode, DerivationToBuild, KeyedBuildResult, RealisedBuildResult};
+use kiln_protocol::worker::LogError;
+use kiln_protocol::worker::request::{BuildDerivation, BuildPaths, BuildPathsWithResults, EnsurePath};
 use kiln_store_path::{DerivedPath, StorePath};
 
 use super::RemoteStore;
-use crate::error::Result;
+use crate::error::{Error, Refusal, Result};
 
 /// The first version that tells how each build ended.
 const WITH_RESULTS: u8 = 34;
@@ -26,11 +30,35 @@ impl RemoteStore {
     /// The daemon refuses it, or, before 1.34, something failed.
     pub async fn build(&self, targets: Vec<DerivedPath>, mode: BuildMode) -> Result<Built> {
         let mut lease = self.lease().await?;
+        if lease.has_commands()? {
+            // There is no other mode.
+            let request = serve::request::BuildPaths { paths: targets, options: BuildOptions::default() };
+            return match lease.command(&request).await? {
+                BuiltPaths::Success => Ok(Built::All),
+                BuiltPaths::Failure { exit_status, message } => {
+                    let failure = LogError::new(message, exit_status);
+                    Err(Error::Refused(Refusal::new(&failure)))
+                }
+            };
+        }
         if lease.connection()?.version().minor >= WITH_RESULTS {
             let request = BuildPathsWithResults { paths: targets, mode };
             return lease.call(&request, self.told()).await.map(Built::Results);
         }
         lease.call(&BuildPaths { paths: targets, mode }, self.told()).await.map(|_| Built::All)
+    }
+
+    /// Builds one derivation, whose inputs have to be valid there; itself it need not be.
+    ///
+    /// # Errors
+    /// The daemon refuses it. That the build fails is a result.
+    pub async fn build_derivation(&self, derivation: DerivationToBuild) -> Result<RealisedBuildResult> {
+        let mut lease = self.lease().await?;
+        if lease.has_commands()? {
+            let options = BuildOptions::default();
+            return lease.command(&serve::request::BuildDerivation { derivation, options }).await;
+        }
+        lease.call(&BuildDerivation { derivation, mode: BuildMode::Normal }, self.told()).await
     }
 
     /// Makes a path valid by substituting it, if it isn't valid.

@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_narinfo::{PathInfo, Realisation, RealisationId};
+use kiln_protocol::serve::request::{DumpStorePath, QueryPathInfos};
+use kiln_protocol::serve::response::QueriedPathInfos;
+use kiln_protocol::serve::{self, ServeRequest as _};
 use kiln_protocol::value::SubstitutablePathInfo;
+use kiln_protocol::worker::WorkerRequest as _;
 use kiln_protocol::worker::request::{
     IsValidPath, NarFromPath, QueryAllValidPaths, QueryDerivationOutputMap, QueryMissing,
     QueryPathFromHashPart, QueryPathInfo, QueryRealisation, QueryReferrers, QuerySubstitutablePathInfos,
@@ -17,6 +21,7 @@ use super::RemoteStore;
 use crate::error::{Error, Result};
 use crate::limits::CLOSURE;
 use crate::nar_stream::NarStream;
+use crate::pool::Lease;
 
 /// The first versions with what some questions need.
 const BATCHES: u8 = 12;
@@ -31,7 +36,11 @@ impl RemoteStore {
     /// # Errors
     /// The daemon can't be asked.
     pub async fn is_valid(&self, path: &StorePath) -> Result<bool> {
-        self.ask(&IsValidPath { path: path.clone() }).await
+        let mut lease = self.lease().await?;
+        match lease.has_commands()? {
+            true => Ok(self.valid_by_command(&mut lease, [path.clone()].into(), false).await?.contains(path)),
+            false => lease.ask(&IsValidPath { path: path.clone() }, self.told()).await,
+        }
     }
 
     /// What is known of a path; `None` if it is not valid.
@@ -39,8 +48,22 @@ impl RemoteStore {
     /// # Errors
     /// The daemon can't be asked.
     pub async fn path_info(&self, path: &StorePath) -> Result<Option<Arc<PathInfo>>> {
-        let QueriedPathInfo(info) = self.ask(&QueryPathInfo { path: path.clone() }).await?;
-        Ok(info.map(|info| Arc::new(info.with_path(path.clone()))))
+        let mut lease = self.lease().await?;
+        Ok(self.info(&mut lease, path).await?.map(Arc::new))
+    }
+
+    async fn info(&self, lease: &mut Lease, path: &StorePath) -> Result<Option<PathInfo>> {
+        if lease.has_commands()? {
+            let request = QueryPathInfos { paths: [path.clone()].into() };
+            let QueriedPathInfos(found) = lease.ask_command(&request).await?;
+            return match found.into_iter().next() {
+                Some((found, info)) if found == *path => Ok(Some(info.with_path(found))),
+                Some((other, _)) => Err(self.unasked(QueryPathInfos::COMMAND.name(), &other)),
+                None => Ok(None),
+            };
+        }
+        let QueriedPathInfo(info) = lease.ask(&QueryPathInfo { path: path.clone() }, self.told()).await?;
+        Ok(info.map(|info| info.with_path(path.clone())))
     }
 
     /// Those of `paths` that are valid; with `substitute`, after the daemon has tried to substitute what is not.
@@ -52,20 +75,48 @@ impl RemoteStore {
         paths: BTreeSet<StorePath>,
         substitute: bool,
     ) -> Result<BTreeSet<StorePath>> {
-        let mut lease = self.lease_since(BATCHES, "asking about several paths").await?;
+        let mut lease = self.lease().await?;
+        if lease.has_commands()? {
+            return self.valid_by_command(&mut lease, paths, substitute).await;
+        }
+        self.expect_since(&mut lease, BATCHES, "asking about several paths")?;
         let request = QueryValidPaths { paths, substitute };
         let valid = if substitute {
             lease.call(&request, self.told()).await?
         } else {
             lease.ask(&request, self.told()).await?
         };
-        match valid.iter().find(|path| !request.paths.contains(*path)) {
-            None => Ok(valid),
-            Some(other) => Err(self.nonsense::<QueryValidPaths>(format!(
-                "it tells of '{}', which it was not asked about",
-                self.print(other)
-            ))),
+        self.among(QueryValidPaths::OPERATION.name(), &request.paths, valid)
+    }
+
+    async fn valid_by_command(
+        &self,
+        lease: &mut Lease,
+        paths: BTreeSet<StorePath>,
+        substitute: bool,
+    ) -> Result<BTreeSet<StorePath>> {
+        let request = serve::request::QueryValidPaths { lock: false, substitute, paths };
+        let valid =
+            if substitute { lease.command(&request).await? } else { lease.ask_command(&request).await? };
+        self.among(serve::request::QueryValidPaths::COMMAND.name(), &request.paths, valid)
+    }
+
+    /// An answer about paths, if it is about those that were asked about.
+    fn among(
+        &self,
+        operation: &'static str,
+        asked: &BTreeSet<StorePath>,
+        answer: BTreeSet<StorePath>,
+    ) -> Result<BTreeSet<StorePath>> {
+        match answer.iter().find(|path| !asked.contains(*path)) {
+            None => Ok(answer),
+            Some(other) => Err(self.unasked(operation, other)),
         }
+    }
+
+    fn unasked(&self, operation: &'static str, path: &StorePath) -> Error {
+        let reason = format!("it tells of '{}', which it was not asked about", self.print(path));
+        self.nonsense(operation, reason)
     }
 
     /// All valid paths.
@@ -100,8 +151,8 @@ impl RemoteStore {
         let path = self.ask(&QueryPathFromHashPart { digest: digest.to_owned() }).await?;
         match &path {
             Some(path) if path.digest() != digest => {
-                Err(self
-                    .nonsense::<QueryPathFromHashPart>(format!("'{}' has another digest", self.print(path))))
+                let reason = format!("'{}' has another digest", self.print(path));
+                Err(self.nonsense(QueryPathFromHashPart::OPERATION.name(), reason))
             }
             _ => Ok(path),
         }
@@ -118,9 +169,8 @@ impl RemoteStore {
         let mut queue = start;
         let mut lease = self.lease().await?;
         while let Some(path) = queue.pop() {
-            let QueriedPathInfo(info) = lease.ask(&QueryPathInfo { path: path.clone() }, self.told()).await?;
             let not_valid = || Error::NotValid { path: self.print(&path), daemon: self.name().to_owned() };
-            let info = info.ok_or_else(not_valid)?.with_path(path.clone());
+            let info = self.info(&mut lease, &path).await?.ok_or_else(not_valid)?;
             for reference in &info.references {
                 if seen.insert(reference.clone()) {
                     queue.push(reference.clone());
@@ -128,7 +178,7 @@ impl RemoteStore {
             }
             if seen.len() > CLOSURE {
                 let reason = format!("paths refer to more than {CLOSURE} others");
-                return Err(self.nonsense::<QueryPathInfo>(reason));
+                return Err(self.nonsense(QueryPathInfo::OPERATION.name(), reason));
             }
             found.insert(path, Arc::new(info));
         }
@@ -154,13 +204,13 @@ impl RemoteStore {
     pub async fn realisation(&self, id: &RealisationId) -> Result<Option<Realisation>> {
         let mut lease = self.lease_since(REALISATIONS, "asking for realisations").await?;
         match lease.ask(&QueryRealisation { output: id.clone() }, self.told()).await? {
-            QueriedRealisation::Realisations(found) => {
-                match found.into_iter().next() {
-                    Some(realisation) if realisation.id != *id => Err(self
-                        .nonsense::<QueryRealisation>(format!("it tells of '{}' instead", realisation.id))),
-                    found => Ok(found),
+            QueriedRealisation::Realisations(found) => match found.into_iter().next() {
+                Some(realisation) if realisation.id != *id => {
+                    let reason = format!("it tells of '{}' instead", realisation.id);
+                    Err(self.nonsense(QueryRealisation::OPERATION.name(), reason))
                 }
-            }
+                found => Ok(found),
+            },
             QueriedRealisation::Paths(paths) => {
                 Ok(paths.into_iter().next().map(|path| Realisation::new(id.clone(), path)))
             }
@@ -194,10 +244,17 @@ impl RemoteStore {
     /// # Errors
     /// The daemon can't be asked, is too old, or does not have the path.
     pub async fn nar(&self, path: &StorePath, limit: u64) -> Result<NarStream> {
-        let mut lease = self.lease_since(ARCHIVES, "reading archives").await?;
-        lease.ask(&NarFromPath { path: path.clone() }, self.told()).await?;
+        let mut lease = self.lease().await?;
+        let operation = if lease.has_commands()? {
+            lease.ask_command(&DumpStorePath { path: path.clone() }).await?;
+            DumpStorePath::COMMAND.name()
+        } else {
+            self.expect_since(&mut lease, ARCHIVES, "reading archives")?;
+            lease.ask(&NarFromPath { path: path.clone() }, self.told()).await?;
+            NarFromPath::OPERATION.name()
+        };
         // Until the archive has been read to its end.
         lease.connection()?.set_usable(false);
-        Ok(NarStream::new(lease, limit))
+        Ok(NarStream::new(lease, operation, limit))
     }
 }

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use kiln_protocol::serve::request::QueryValidPaths;
 use kiln_protocol::worker::WorkerRequest;
 use kiln_protocol::worker::request::{AddIndirectRoot, AddTempRoot, FindRoots};
 use kiln_store_path::StorePath;
@@ -18,6 +19,12 @@ impl RemoteStore {
     /// # Errors
     /// The daemon can't be told.
     pub async fn add_temp_roots(&self, paths: impl IntoIterator<Item = StorePath>) -> Result<()> {
+        if self.is_served() {
+            // They last as long as the connection, which is kept.
+            let paths = paths.into_iter().collect();
+            let request = QueryValidPaths { lock: true, substitute: false, paths };
+            return self.lease().await?.ask_command(&request).await.map(drop);
+        }
         let mut held = self.roots.lock().await;
         if held.as_mut().is_none_or(|connection| !connection.is_usable()) {
             *held = Some(self.pool.open(self.told()).await?);

@@ -79,6 +79,10 @@ fn unless_missing(errno: Errno) -> Result<(), Errno> {
     if errno == Errno::NOENT { Ok(()) } else { Err(errno) }
 }
 
+/// Why a namespace can't be cut off from below a directory.
+const PLAIN_CHROOT: &str = "cannot cut the build off from the mounts of this machine, since '/' is no mount point (a plain \
+    chroot?); 'mount --bind DIR DIR' before entering it helps";
+
 /// Cuts this mount namespace off from the host's, and puts an empty tmpfs on top of its root.
 ///
 /// Absolute paths still lead into the host's tree, since a process's own root is the mount below; the tmpfs is reached
@@ -86,7 +90,10 @@ fn unless_missing(errno: Errno) -> Result<(), Errno> {
 pub(super) fn create_root() -> Result<NewRoot, SetupError> {
     let failed = |errno| SetupError::new(SetupStage::Root, "cannot create the new root directory", errno);
     let private = MountAttributes { private: true, ..Default::default() };
-    set_attributes(CWD, c"/", true, private).map_err(failed)?;
+    set_attributes(CWD, c"/", true, private).map_err(|errno| match errno {
+        Errno::INVAL => SetupError::new(SetupStage::Root, PLAIN_CHROOT, errno),
+        errno => failed(errno),
+    })?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let tmpfs = mount_of("tmpfs", &[("mode", "0755")], flags).map_err(failed)?;
     move_mount(&tmpfs, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed)?;
@@ -238,7 +245,10 @@ fn make_read_only(root: &NewRoot, target: &ByteString) -> Result<(), Errno> {
 pub(super) fn replace_proc() -> Result<(), SetupError> {
     let failed = |errno| SetupError::new(SetupStage::Mounts, "cannot mount a new procfs", errno);
     let private = MountAttributes { private: true, ..Default::default() };
-    set_attributes(CWD, c"/", true, private).map_err(failed)?;
+    set_attributes(CWD, c"/", true, private).map_err(|errno| match errno {
+        Errno::INVAL => SetupError::new(SetupStage::Root, PLAIN_CHROOT, errno),
+        errno => failed(errno),
+    })?;
     let proc = new_file_system(&FileSystemKind::Proc).map_err(failed)?;
     move_mount(&proc, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed)
 }
