@@ -10,6 +10,7 @@
 //!   message is decoded from one slice. So a bad value spoils one message, not the conversation.
 //! * What streams (archives, logs) is not a message. Each framing of it is a machine of its own in [`payload`], which hands
 //!   the bytes through.
+//! * What a build [`hook`] is told are messages, too.
 //! * [`worker::handshake`] and [`serve::handshake`] are machines too; they agree on a [`Dialect`].
 //!
 //! Nothing here does I/O. To connect it with a socket: read bytes into a buffer, offer them to whatever is to be read, keep what
@@ -20,6 +21,7 @@
 
 mod describe;
 pub mod error;
+pub mod hook;
 pub mod limits;
 mod message_reader;
 pub mod payload;

@@ -34,6 +34,7 @@ pub use roots::{absolute_path, replace_out_link};
 pub use usage::Usage;
 pub use verify::{Finding, Repair, Verdict, Verified};
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -59,7 +60,10 @@ const MOST_WORKERS: usize = 16;
 /// Temporary roots belong to the handle that they were added through, and to its clones: they last until the last of them is
 /// gone. [`LocalStore::with_own_roots`] gives a handle that has none yet.
 #[derive(Clone)]
-pub struct LocalStore(Arc<Inner>, Option<Arc<HeldRoots>>);
+pub struct LocalStore(Arc<Inner>, Option<Arc<HeldRoots>>, LockedElsewhere);
+
+/// Paths that somebody else has locked on behalf of whoever has the handle.
+type LockedElsewhere = Option<Arc<BTreeSet<StorePath>>>;
 
 struct Inner {
     config: StoreConfig,
@@ -121,13 +125,20 @@ impl LocalStore {
             hashes: Mutex::new(KnownHashes::new(store_dir)),
             config,
         };
-        Ok(Self(Arc::new(inner), roots))
+        Ok(Self(Arc::new(inner), roots, None))
     }
 
     /// A handle of the same store with temporary roots of its own, which last as long as it and its clones.
     #[must_use]
     pub fn with_own_roots(&self) -> Self {
-        Self(Arc::clone(&self.0), self.1.as_deref().map(|roots| Arc::new(roots.another())))
+        let roots = self.1.as_deref().map(|roots| Arc::new(roots.another()));
+        Self(Arc::clone(&self.0), roots, self.2.clone())
+    }
+
+    /// A handle of the same store that takes no locks on `paths`: another process has them, on behalf of this one.
+    #[must_use]
+    pub fn with_locked_elsewhere(&self, paths: BTreeSet<StorePath>) -> Self {
+        Self(Arc::clone(&self.0), self.1.clone(), Some(Arc::new(paths)))
     }
 
     /// Where the store is and how it is used.

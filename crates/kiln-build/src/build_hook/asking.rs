@@ -155,8 +155,12 @@ impl Turn<'_> {
             return Ok(Answer::Declined);
         };
         let Offer { derivation, kind, willing } = offer;
-        let features = kind.features.iter().map(String::as_str);
-        let request = HookInput::offer(*willing, &kind.system, derivation, features).into_bytes();
+        let request = HookInput::offer(&kiln_protocol::hook::Offer {
+            willing: *willing,
+            system: kind.system.to_vec(),
+            derivation: (*derivation).to_owned(),
+            features: kind.features.iter().cloned().collect(),
+        });
         let (process, request) = match hook.with(|state| state.idle.take()) {
             Some(process) => (process, request),
             None => match hook.start(&program).await {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kiln_events::BuildStatus;
+use kiln_protocol::hook::Work;
 use kiln_sandbox::ExitStatus;
 use kiln_schedule::{Exceeded, Limits, Watchdog};
 use tokio::io::AsyncReadExt;
@@ -33,10 +34,9 @@ impl Accepted {
     ///
     /// The end is the exit of the hook; then what is left of its process group is killed. Time limits are the machine's
     /// affair; a limit on the size of the log holds here too.
-    pub(crate) async fn follow<'a>(
+    pub(crate) async fn follow(
         &mut self,
-        inputs: impl ExactSizeIterator<Item = String>,
-        outputs: impl ExactSizeIterator<Item = &'a str>,
+        work: &Work,
         log_bytes: Option<u64>,
         log: &mut HookLog,
     ) -> Followed {
@@ -50,7 +50,7 @@ impl Accepted {
                 hook.kill();
             }
         };
-        let work = HookInput::work(inputs, outputs).into_bytes();
+        let work = HookInput::work(work);
         let mut unsent = work.as_slice();
         let mut buffer = vec![0; LOG_READ];
         let mut log_is_over = false;

@@ -59,7 +59,7 @@ impl HookProgram {
         Some(Self {
             words: settings.build_hook.clone(),
             environment: environment.clone(),
-            preamble: preamble.into_bytes(),
+            preamble,
             has_machines,
         })
     }

@@ -1,67 +1,50 @@
-//! What the hook is told, in the primitive encodings of the worker protocol: numbers of 64 bits with the lowest byte first,
-//! and strings with their length before them, filled up with zeros to a multiple of 8 bytes.
+//! What the hook is told, as bytes.
+
+use kiln_protocol::hook::{ANOTHER_SETTING, HookSetting, NO_MORE_SETTINGS, Offer, TRY, Work};
+use kiln_protocol::{Dialect, Wire, hook};
 
 /// Bytes for the hook's standard input.
-#[derive(Debug, Default)]
-pub(super) struct HookInput(Vec<u8>);
+#[derive(Debug)]
+pub(super) struct HookInput {
+    bytes: Vec<u8>,
+    dialect: Dialect,
+}
 
 impl HookInput {
+    fn new() -> Self {
+        Self { bytes: Vec::new(), dialect: hook::dialect() }
+    }
+
     /// Said once, first: all settings, by name, as `nix.conf` has them.
-    pub(super) fn settings<'a>(settings: impl IntoIterator<Item = (&'a str, String)>) -> Self {
-        let mut input = Self::default();
+    pub(super) fn settings<'a>(settings: impl IntoIterator<Item = (&'a str, String)>) -> Vec<u8> {
+        let mut input = Self::new();
         for (name, value) in settings {
-            input.number(1);
-            input.string(name.as_bytes());
-            input.string(value.as_bytes());
+            input.add(&ANOTHER_SETTING);
+            input.add(&HookSetting { name: name.to_owned(), value: value.into_bytes() });
         }
-        input.number(0);
-        input
+        input.add(&NO_MORE_SETTINGS);
+        input.bytes
     }
 
-    /// Asks for a machine for a derivation, given by its full path.
-    pub(super) fn offer<'a>(
-        willing: bool,
-        system: &[u8],
-        derivation: &str,
-        features: impl ExactSizeIterator<Item = &'a str>,
-    ) -> Self {
-        let mut input = Self::default();
-        input.string(b"try");
-        input.number(willing.into());
-        input.string(system);
-        input.string(derivation.as_bytes());
-        input.strings(features);
-        input
+    /// Asks for a machine for a derivation.
+    pub(super) fn offer(offer: &Offer) -> Vec<u8> {
+        let mut input = Self::new();
+        input.add(&TRY.to_owned());
+        input.add(offer);
+        input.bytes
     }
 
-    /// Said after the hook has accepted: the closure of the inputs as full paths, and the names of the outputs to make.
-    pub(super) fn work<'a>(
-        inputs: impl ExactSizeIterator<Item = String>,
-        outputs: impl ExactSizeIterator<Item = &'a str>,
-    ) -> Self {
-        let mut input = Self::default();
-        input.strings(inputs);
-        input.strings(outputs);
-        input
+    /// Said after the hook has accepted.
+    pub(super) fn work(work: &Work) -> Vec<u8> {
+        let mut input = Self::new();
+        input.add(work);
+        input.bytes
     }
 
-    fn number(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_le_bytes());
-    }
-
-    fn string(&mut self, string: &[u8]) {
-        self.number(string.len() as u64);
-        self.0.extend_from_slice(string);
-        self.0.resize(self.0.len().next_multiple_of(8), 0);
-    }
-
-    fn strings<S: AsRef<str>>(&mut self, strings: impl ExactSizeIterator<Item = S>) {
-        self.number(strings.len() as u64);
-        strings.for_each(|string| self.string(string.as_ref().as_bytes()));
-    }
-
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.0
+    fn add(&mut self, message: &impl Wire) {
+        // Only what some versions can't say is refused, and here is only one.
+        let written = kiln_protocol::append(&mut self.bytes, message, &self.dialect);
+        debug_assert!(written.is_ok(), "{written:?}");
     }
 }
 
@@ -107,20 +90,23 @@ mod tests {
                     settings.push((reader.string(), reader.string().to_owned()));
                 }
                 assert!(settings.len() > 80 && settings.iter().any(|setting| setting.0 == "builders"));
-                let mut ours = HookInput::settings(settings).into_bytes();
+                let mut ours = HookInput::settings(settings);
                 assert_eq!(reader.string(), "try");
                 let (willing, system) = (reader.number() == 1, reader.string());
                 let (derivation, features) = (reader.string(), reader.strings());
                 assert!(system == "x86_64-linux" && derivation.ends_with(".drv"), "{system} {derivation}");
-                ours.extend(
-                    HookInput::offer(willing, system.as_bytes(), derivation, features.into_iter())
-                        .into_bytes(),
-                );
+                ours.extend(HookInput::offer(&Offer {
+                    willing,
+                    system: system.as_bytes().to_vec(),
+                    derivation: derivation.to_owned(),
+                    features: features.into_iter().map(str::to_owned).collect(),
+                }));
                 if has_work {
                     let (inputs, outputs) = (reader.strings(), reader.strings());
                     assert!(inputs[0].starts_with("/nix/store/") && outputs == ["dev", "out"]);
-                    let inputs = inputs.into_iter().map(str::to_owned);
-                    ours.extend(HookInput::work(inputs, outputs.into_iter()).into_bytes());
+                    let [inputs, outputs] =
+                        [inputs, outputs].map(|texts| texts.into_iter().map(str::to_owned).collect());
+                    ours.extend(HookInput::work(&Work { inputs, outputs }));
                 }
                 assert!(reader.0.is_empty());
                 assert!(ours == recorded);

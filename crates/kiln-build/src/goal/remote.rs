@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kiln_derivation::{BuildOptions, DerivationKind};
 use kiln_events::{Activity, ActivityId, BuildResult, BuildStatus, Text, Verbosity};
 use kiln_fs::PathLocks;
+use kiln_protocol::hook::Work;
 use kiln_sandbox::ExitStatus;
 use kiln_schedule::JobKind;
 use kiln_store::blocking;
@@ -154,11 +155,12 @@ impl RemoteBuild {
         let activity = core.events.start(ActivityId::NONE, Verbosity::Info, build);
         let log = BuilderLog::new(&core.settings, activity, core.store.log_path(&target.path, false));
         let mut log = HookLog::new(log, derivation.as_str().into());
-        let inputs: Vec<String> = inputs.iter().map(|path| store_dir.print(path)).collect();
+        let work = Work {
+            inputs: inputs.iter().map(|path| store_dir.print(path)).collect(),
+            outputs: missing.iter().map(OutputName::to_string).collect(),
+        };
         let limit = Some(core.settings.max_build_log_size).filter(|limit| *limit > 0);
-        let Followed { status, exceeded } = accepted
-            .follow(inputs.into_iter(), missing.iter().map(OutputName::as_str), limit, &mut log)
-            .await;
+        let Followed { status, exceeded } = accepted.follow(&work, limit, &mut log).await;
         let log = log.finish();
         if let Some(stored) = log.stored {
             // What there is to say of it has been said.

@@ -44,7 +44,8 @@ impl LocalStore {
         mut on_wait: impl FnMut(&Path),
     ) -> Result<PathLocks> {
         self.refuse_if_read_only()?;
-        let names = paths.iter().map(Self::component).collect::<Result<Vec<_>>>()?;
+        let is_ours = |path: &&StorePath| self.2.as_ref().is_none_or(|elsewhere| !elsewhere.contains(*path));
+        let names = paths.iter().filter(is_ours).map(Self::component).collect::<Result<Vec<_>>>()?;
         Ok(PathLocks::acquire(self.directory(), names, &mut on_wait)?)
     }
 
