@@ -15,7 +15,7 @@ use crate::failure::{Failure, GENERAL_EXIT_CODE};
 use crate::invocation::Invocation;
 use crate::role::Role;
 use crate::terminal::Terminal;
-use crate::{configuration, nix_store, output};
+use crate::{build_hook, configuration, nix_store, output};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -62,6 +62,9 @@ fn common_options(command: Command) -> Command {
 pub(crate) fn run(environment: &Environment) -> u8 {
     if let Some(words) = Role::nix_store(&environment.arguments) {
         return nix_store::run(environment, GlobalOptions::default(), words);
+    }
+    if let Some(words) = Role::build_hook(&environment.arguments) {
+        return build_hook::run(environment, words);
     }
     let role = Role::of(&environment.arguments);
     if let Some(name) = role.asks_nix_version {

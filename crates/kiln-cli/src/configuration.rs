@@ -58,7 +58,7 @@ pub(crate) fn absolute(store: &str) -> Result<String, Failure> {
     Ok(format!("{}{parameters}", place.display()))
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, SourceError> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, SourceError> {
     match std::fs::read(path) {
         Ok(contents) => Ok(Some(contents)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use kiln_settings::Machine;
 
+use crate::build_hook;
 use crate::environment::Environment;
-use crate::installed_nix;
 
 /// Where distributions keep the certificates of the authorities that they trust.
 const CERTIFICATES: [&str; 3] =
@@ -22,7 +22,7 @@ pub(crate) fn detect(environment: &Environment) -> Machine {
         machine.system == "aarch64-darwin" && Path::new("/Library/Apple/usr/libexec/oah").exists();
     machine.is_root = rustix::process::geteuid().is_root();
     machine.conf_dir = kiln_settings::system_conf_dir(&|name| environment.value(name)).display().to_string();
-    machine.build_hook = installed_nix::build_hook(environment.value("PATH").as_deref());
+    machine.build_hook = build_hook::command();
     machine.ssl_cert_file = ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"]
         .iter()
         .find_map(|name| environment.text(name).map(str::to_owned))

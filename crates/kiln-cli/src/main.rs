@@ -6,6 +6,7 @@
 //! plans, progress and errors go to standard error, errors through [`failure`] alone.
 
 mod any_store;
+mod build_hook;
 mod builder;
 mod calendar;
 mod command_line;
@@ -16,7 +17,6 @@ mod doctor;
 mod ends;
 mod environment;
 mod failure;
-mod installed_nix;
 mod interrupt;
 mod invocation;
 mod json;

@@ -2,12 +2,13 @@
 //!
 //! Service files, scripts and `ssh-ng://` stores call `nix-daemon` or `nix daemon`. A link of one of these names to this
 //! program is `kiln daemon`, down to the shape of its `--version`. A link of the name `nix-store` is `kiln nix-store`, whose
-//! command line is not clap's.
+//! command line is not clap's; neither is that of the build hook, which engines call `build-remote` or, as a command,
+//! `__build-remote`.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use crate::nix_store;
+use crate::{build_hook, nix_store};
 
 /// What the program was called as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,16 @@ impl Role {
         match rest.split_first() {
             _ if Path::new(name).file_name().is_some_and(|name| name == nix_store::NAME) => Some(rest),
             Some((command, rest)) if command == nix_store::NAME => Some(rest),
+            _ => None,
+        }
+    }
+
+    /// The words after the program's name if it is called as the build hook.
+    pub(crate) fn build_hook(arguments: &[OsString]) -> Option<&[OsString]> {
+        let (name, rest) = arguments.split_first()?;
+        match rest.split_first() {
+            _ if Path::new(name).file_name().is_some_and(|name| name == build_hook::NAME) => Some(rest),
+            Some((command, rest)) if command == build_hook::COMMAND => Some(rest),
             _ => None,
         }
     }
@@ -67,6 +78,19 @@ mod tests {
         assert_eq!(words("kiln nix-store --help"), Some("--help".into()));
         assert_eq!(words("nix-store"), Some("".into()));
         for other in ["kiln", "kiln build nix-store", "kiln -v nix-store -q", "nix-daemon nix-stores"] {
+            assert_eq!(words(other), None);
+        }
+    }
+
+    #[test]
+    fn h5_engines_call_the_build_hook_by_two_names() {
+        let words = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            Role::build_hook(&arguments).map(|words| words.join(std::ffi::OsStr::new(" ")))
+        };
+        assert_eq!(words("kiln __build-remote 3"), Some("3".into()));
+        assert_eq!(words("/libexec/nix/build-remote 3"), Some("3".into()));
+        for other in ["kiln", "kiln build __build-remote", "nix-store build-remote"] {
             assert_eq!(words(other), None);
         }
     }

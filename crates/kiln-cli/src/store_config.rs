@@ -7,6 +7,7 @@ use kiln_settings::{Settings, StoreUrl};
 use kiln_store::{Automatic, StoreConfig};
 
 use crate::any_store::only_local;
+use crate::daemon_store;
 use crate::environment::Environment;
 use crate::failure::{Failure, While};
 
@@ -40,6 +41,21 @@ pub(crate) fn from_settings(settings: &Settings, environment: &Environment) -> R
     config.auto_optimise = settings.auto_optimise_store;
     config.ignored_attributes = settings.ignored_acls.iter().cloned().collect();
     Ok(config)
+}
+
+/// The same for who works on the store itself: never by way of a daemon, which might be this process.
+pub(crate) fn of_this_machine(
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<StoreConfig, Failure> {
+    let is_daemon = matches!(settings.store, StoreUrl::Daemon { .. });
+    let is_socket = matches!(settings.store, StoreUrl::Auto)
+        && daemon_store::address(&settings.store, environment)?.is_some();
+    if is_daemon || is_socket {
+        let local = Settings { store: StoreUrl::Local(Default::default()), ..settings.clone() };
+        return from_settings(&local, environment);
+    }
+    from_settings(settings, environment)
 }
 
 fn unsupported(store: &str) -> Failure {

@@ -50,7 +50,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects, agrees on a version, and says what this client wishes. `output` gets what is said there on standard error.
+    /// Connects, agrees on a version, and says what this client wishes. `output` gets what is said there on
+    /// standard error by the serve protocol, which is what builders say.
     pub(crate) async fn open(
         address: &DaemonAddress,
         options: Option<&SetOptions>,
@@ -104,7 +105,8 @@ impl Connection {
         };
         match agreed {
             Ok(connection) => {
-                process.connected(output.cloned());
+                // A daemon sends what builders say by the connection; what else it says is no log.
+                process.connected(output.filter(|_| protocol == Protocol::Serve).cloned());
                 Ok(Self { process: Some(process), ..connection })
             }
             Err(error) => Err((error, process.last_words().await)),

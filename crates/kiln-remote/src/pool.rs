@@ -21,7 +21,7 @@ use crate::error::{Error, Fault, Result};
 pub(crate) struct Pool {
     pub(crate) address: DaemonAddress,
     options: Option<SetOptions>,
-    /// Who gets what is said on standard error there, if it is on another machine.
+    /// Who gets what builders say beside the protocol.
     output: Option<Sender<Bytes>>,
     slots: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,

@@ -58,8 +58,8 @@ impl RemoteStore {
         Self::of_pool(Pool::new(address, Some(options), None), events)
     }
 
-    /// The store of another machine, of which `output` gets what is said on standard error there: with `ssh://`, what builders
-    /// say. It waits while `output` is full.
+    /// The store of another machine, which does as that machine's settings say. `output` gets what builders say there that is
+    /// no part of the protocol, as with `ssh://`. They wait while it is full.
     #[must_use]
     pub fn with_output(address: DaemonAddress, events: EventSender, output: Sender<Bytes>) -> Self {
         Self::of_pool(Pool::new(address, None, Some(output)), events)

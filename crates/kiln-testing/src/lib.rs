@@ -7,6 +7,7 @@
 mod bucket_server;
 mod build_users;
 mod daemon;
+mod installed_nix;
 mod kiln;
 mod newer_nix;
 mod nix_peer;
@@ -25,6 +26,7 @@ mod web_server;
 pub use bucket_server::{BucketServer, Uploads};
 pub use build_users::BuildUsers;
 pub use daemon::{Daemon, signal};
+pub use installed_nix::build_hook_of_nix;
 pub use kiln::{Kiln, Ran, SANDBOX_PATHS, sandbox_paths_of_nix};
 pub use newer_nix::{NewerNix, OwnDaemon, Server};
 pub use nix_peer::NixPeer;

@@ -32,7 +32,7 @@ pub(super) const ENTRY: Entry = Entry {
         it is repeated. Either end that is not named is the store of '--store'. A local store that gets paths wants a \
         trusted signature of each, as for substitutes (setting 'require-sigs'). Ends are local stores ('local', \
          'local?root=DIR', DIR), stores behind daemons ('daemon', 'unix://SOCKET', on other machines \
-         'ssh-ng://[USER@]HOST[:PORT]' with the parameters ssh-key, base64-ssh-public-host-key, compress, remote-program, \
+         'ssh-ng://[USER@]HOST[:PORT]' or 'ssh://…' with the parameters ssh-key, base64-ssh-public-host-key, compress, remote-program, \
          remote-store) and binary caches ('file://DIR', 'http://…', 'https://…', 's3://BUCKET' with the parameters region, endpoint, scheme and profile). How a cache is written is \
         said by parameters of its URL: compression (xz, zstd, bzip2, gzip, br, none), compression-level, \
         parallel-compression, secret-key (a file), write-nar-listing.",

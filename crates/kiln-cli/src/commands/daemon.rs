@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, Command};
 use kiln_daemon::{Daemon, DaemonConfig, Listener, TrustRule, WatchListener};
 use kiln_remote::{DaemonAddress, DaemonPlace};
-use kiln_settings::{Settings, StoreUrl};
 use kiln_store::StoreConfig;
 use kiln_sys::listening::Activation;
 
@@ -75,7 +74,7 @@ fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
             UnixStream::connect(&socket).doing(|| format!("connecting to '{}'", socket.display()))?;
         return relay::between_stdio_and(stream).map(|()| 0);
     }
-    let store = local_store(&settings, invocation)?;
+    let store = store_config::of_this_machine(&settings, invocation.environment)?;
     let socket = socket(&store, invocation);
     // Where it was started is of no importance from here on, and could not be unmounted.
     std::env::set_current_dir("/").doing(|| "going to the directory '/'")?;
@@ -111,18 +110,6 @@ fn trust_rule(invocation: &Invocation<'_>) -> TrustRule {
     } else {
         TrustRule::Settings
     }
-}
-
-/// The store to serve: never that of a daemon, which might be this one.
-fn local_store(settings: &Settings, invocation: &Invocation<'_>) -> Result<StoreConfig, Failure> {
-    let is_unsaid = matches!(settings.store, StoreUrl::Daemon { .. });
-    let is_socket = matches!(settings.store, StoreUrl::Auto)
-        && daemon_store::address(&settings.store, invocation.environment)?.is_some();
-    if is_unsaid || is_socket {
-        let local = Settings { store: StoreUrl::Local(Default::default()), ..settings.clone() };
-        return store_config::from_settings(&local, invocation.environment);
-    }
-    store_config::from_settings(settings, invocation.environment)
 }
 
 fn socket(store: &StoreConfig, invocation: &Invocation<'_>) -> PathBuf {

@@ -1,7 +1,7 @@
 //! Making things valid.
 
 use kiln_build::{BuildAnswer, BuildMode, BuildRequest, TargetResult};
-use kiln_derivation::{BasicDerivation, DerivationKind};
+use kiln_derivation::{BasicDerivation, DerivationKind, DerivationOutput};
 use kiln_events::{BuildResult, ErrorClass, ErrorReport, Text};
 use kiln_narinfo::Realisation;
 use kiln_protocol::value::{BuildMode as WireMode, DerivationToBuild, KeyedBuildResult, RealisedBuildResult};
@@ -79,7 +79,7 @@ impl Session {
         }
         let result = self.engine.build_derivation(&path, derivation.clone()).await;
         let realisations = match result.is_success() && self.has_realisations() {
-            true => realisations(self.store(), &path, derivation).await?,
+            true => realisations(self.store(), &path, derivation, &result).await?,
             false => Vec::new(),
         };
         Ok(RealisedBuildResult::new(&self.with_message(&DerivedPath::Opaque(path), result), realisations))
@@ -192,14 +192,21 @@ pub(super) fn failure_message(store: &LocalStore, target: &DerivedPath, result: 
     message.into()
 }
 
-/// What the outputs of a derivation that was built are, as far as their paths are stated.
+/// What the outputs of a derivation that was built are: their paths are stated, or came of the build.
 pub(super) async fn realisations(
     store: &LocalStore,
     path: &StorePath,
     derivation: BasicDerivation,
+    result: &BuildResult,
 ) -> kiln_store::Result<Vec<Realisation>> {
-    let outputs: Vec<(OutputName, StorePath)> =
-        derivation.known_output_paths().map(|(name, path)| (name.clone(), path.clone())).collect();
+    let built =
+        |name: &OutputName| result.built_outputs.get(name.as_str()).map(|path| store.store_dir().parse(path));
+    let stated = |output: &DerivationOutput| output.path().cloned();
+    let outputs: Vec<(OutputName, StorePath)> = derivation
+        .outputs
+        .iter()
+        .filter_map(|(name, output)| Some((name.clone(), stated(output).or_else(|| built(name)?.ok())?)))
+        .collect();
     let hash = store.hash_modulo(path, derivation.into_derivation().into()).await?;
     let realisation = |(name, path)| Realisation::new(hash.realisation_id(name), path);
     Ok(outputs.into_iter().map(realisation).collect())

@@ -228,7 +228,7 @@ const HOOK: &[Behaviour] = &[
     whole("H2", "A hook that accepts gets the inputs and the outputs that are missing"),
     whole("H3", "The death of a hook is survived, and its exit code tells how a build failed"),
     whole("H4", "What the hook registered is not registered again"),
-    part("H5", "There is a hook of our own, and that of an installed Nix can be used", "the hook of our own"),
+    whole("H5", "There is a hook of our own, and that of an installed Nix can be used"),
 ];
 
 const REQUESTS: &[Behaviour] = &[

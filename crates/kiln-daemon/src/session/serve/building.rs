@@ -36,7 +36,7 @@ impl Serving {
         let DerivationToBuild { path, derivation } = asked.derivation;
         let result = self.while_there(engine.build_derivation(&path, derivation.clone())).await?;
         let realisations = match result.is_success() {
-            true => realisations(&self.client.store, &path, derivation).await?,
+            true => realisations(&self.client.store, &path, derivation, &result).await?,
             false => Vec::new(),
         };
         let error_message = failure_message(&self.client.store, &DerivedPath::Opaque(path), &result);
