@@ -10,11 +10,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kiln_testing::{
-    Kiln, Ran, Recipe, ScratchDirectory, SharedStore, SshServer, build_hook_of_nix, missing, remote_program,
-    sandbox_paths_of_nix,
+    Kiln, Ran, Recipe, SANDBOX_PATHS, ScratchDirectory, SharedStore, SshServer, build_hook_of_nix, missing,
+    remote_program, sandbox_paths_of_nix,
 };
 
 /// Whose hook is asked.
@@ -380,4 +381,56 @@ fn h5_a_hook_ends_with_its_engine() {
     engine.kill().unwrap();
     engine.wait().unwrap();
     wait_for(0);
+}
+
+/// What a machine says of a fixed output is checked; so it has to say what it is.
+#[test]
+fn h5_a_fixed_output_has_to_be_said_to_be_one() {
+    let Some(kiln) = with(Hook::Own) else { return };
+    let remote = kiln.directory().join("remote");
+    let kiln = kiln.option("builders", &remote.display().to_string());
+    let hash = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let recipe = Recipe::script("printf abc > $out")
+        .with(&format!("outputHash = \"{hash}\"\noutputHashMode = \"flat\""));
+    let build = || kiln.build(&recipe, &[]);
+    let path = build().line().to_owned();
+    assert!(kiln.info(&path).unwrap()["ca"].as_str().is_some());
+    kiln.forget(&path);
+    // The machine has it still, and has forgotten what it is.
+    let database = remote.join("nix/var/nix/db/db.sqlite");
+    let forgotten = Command::new("sqlite3").arg(&database).arg("UPDATE ValidPaths SET ca = NULL").status();
+    assert!(forgotten.unwrap().success());
+    let ran = build();
+    assert!(ran.failed(1).contains("it says nothing about that"), "{}", ran.stderr);
+    assert_eq!(kiln.info(&path), None);
+    assert_eq!(kiln.remains(), [""; 0]);
+}
+
+/// Two machines, and what each may take.
+#[test]
+fn h5_machines_share_the_work() {
+    let Some(kiln) = with(Hook::Own) else { return };
+    let [first, second] = ["first", "second"].map(|name| kiln.directory().join(name).display().to_string());
+    let kiln = kiln.option("builders", &format!("{first} - - 1 1 ; {second} - - 1 1"));
+    // Both wait until there are two.
+    let meet = kiln.directory().join("meet");
+    fs::create_dir(&meet).unwrap();
+    let script = format!(
+        "n=0; : > /meet/$name; while [ \"$(echo /meet/*)\" != \"/meet/a /meet/b\" ]; do n=$((n+1)); [ $n -lt 3000 ]; sleep 0.02; done; echo > $out"
+    );
+    let kiln = kiln.option("sandbox-paths", &format!("{} /meet={}", SANDBOX_PATHS, meet.display()));
+    let recipe = Recipe::default().derivation("a", &script).derivation("b", &script);
+    let ran = kiln.build(&recipe, &[]);
+    assert_eq!(ran.lines().len(), 2);
+    for machine in [&first, &second] {
+        let on = format!(" on '{machine}'...");
+        assert_eq!(ran.stderr.matches(&on).count(), 1, "{}", ran.stderr);
+    }
+    // One that can't be reached is passed over.
+    let kiln =
+        kiln.option("builders", &format!("ssh://localhost?remote-program=/none - - 1 9 ; {second} - - 1 1"));
+    let ran = kiln.build(&Recipe::script("echo > $out"), &[]);
+    assert!(ran.stderr.contains("cannot build on 'ssh://localhost?remote-program=/none'"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!(" on '{second}'...")), "{}", ran.stderr);
+    ran.line();
 }

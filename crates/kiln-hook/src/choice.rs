@@ -3,8 +3,8 @@
 use kiln_protocol::hook::Offer;
 use kiln_settings::RemoteMachine;
 
-/// The system of derivations that every machine can build: fixed builtins.
-const ANY_SYSTEM: &[u8] = b"builtin";
+/// The system of derivations that every machine can build: builtins.
+pub(crate) const ANY_SYSTEM: &[u8] = b"builtin";
 
 /// Whether a machine is of the right kind for a build: whatever is required is there, and whatever must be required is.
 pub(crate) fn fits(machine: &RemoteMachine, offer: &Offer) -> bool {

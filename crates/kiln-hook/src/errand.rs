@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use kiln_cache::{CopyRequest, DaemonWriter, Destination, Source, copy};
-use kiln_derivation::{BasicDerivation, Derivation};
+use kiln_derivation::{BasicDerivation, Derivation, DerivationOutput};
 use kiln_events::{Activity, ActivityGuard, ActivityId, BuildStatus, ErrorClass, ErrorReport, Verbosity};
 use kiln_narinfo::Realisation;
 use kiln_protocol::hook::Work;
@@ -13,7 +13,7 @@ use kiln_protocol::value::{BuildMode, DerivationToBuild, RealisedBuildResult, Tr
 use kiln_remote::{Built, RemoteStore};
 use kiln_settings::LocalStoreUrl;
 use kiln_store::waiting;
-use kiln_store_path::{DerivedPath, OutputsSpec, StorePath};
+use kiln_store_path::{ContentAddress, DerivedPath, OutputsSpec, StorePath};
 
 use crate::error::{Error, Result};
 use crate::hook::Hook;
@@ -169,13 +169,35 @@ impl Errand<'_> {
             realisations.push(realised.clone());
         }
         let valid = hook.store.valid_among(paths.iter().cloned().collect()).await?;
+        paths.retain(|path| !valid.contains(path));
         let _activity = self.telling("copying outputs from");
+        for output in derivation.outputs.values() {
+            if let DerivationOutput::Fixed { path, address } = output
+                && paths.contains(path)
+            {
+                self.check_content(path, address).await?;
+            }
+        }
         let source = Source::of_daemon(self.remote.clone(), &hook.surroundings);
         let destination = Destination::Store(hook.store.with_locked_elsewhere(locked));
-        let paths = paths.into_iter().filter(|path| !valid.contains(path)).collect();
+        let paths = paths.into_iter().collect();
         let request = CopyRequest { paths, recursive: false, realisations, logs: false };
         copy(&source, &destination, &request, None, &hook.events).await?;
         Ok(())
+    }
+
+    /// What the machine says of a fixed output is compared with its archive when that comes; so it has to say it.
+    async fn check_content(&self, path: &StorePath, expected: &ContentAddress) -> Result<()> {
+        let info = self.remote.path_info(path).await?;
+        let found = info.and_then(|info| info.content_address);
+        if found.as_ref() == Some(expected) {
+            return Ok(());
+        }
+        Err(Error::Content {
+            path: self.hook.store.print(path),
+            expected: expected.to_string(),
+            found: found.map(|address| address.to_string()),
+        })
     }
 }
 

@@ -68,9 +68,23 @@ pub enum Error {
     /// Copying.
     #[error(transparent)]
     Copy(#[from] kiln_cache::Error),
+    /// An output whose content is known in advance, and that is said to be something else.
+    #[error("the machine does not say of '{path}' that its content is '{expected}': it says {}", shown(.found.as_ref()))]
+    Content {
+        /// The output.
+        path: String,
+        /// What it must be.
+        expected: String,
+        /// What it is said to be.
+        found: Option<String>,
+    },
     /// The machine has not told what became of an output.
     #[error("the machine does not say where output '{0}' is")]
     Output(String),
+}
+
+fn shown(address: Option<&String>) -> String {
+    address.map_or_else(|| "nothing about that".to_owned(), |address| format!("'{address}'"))
 }
 
 /// Shorthand of this crate.

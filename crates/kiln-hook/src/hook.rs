@@ -14,7 +14,7 @@ use kiln_substitute::Surroundings;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc::Sender;
 
-use crate::choice::{Candidate, best, fits};
+use crate::choice::{ANY_SYSTEM, Candidate, best, fits};
 use crate::errand::Errand;
 use crate::error::{Error, Result};
 use crate::machine::Reach;
@@ -145,7 +145,8 @@ impl Hook {
     }
 
     fn could_build(&self, offer: &Offer) -> bool {
-        let is_system = self.here.systems.iter().any(|system| system.as_bytes() == offer.system);
+        let is_system = offer.system == ANY_SYSTEM
+            || self.here.systems.iter().any(|system| system.as_bytes() == offer.system);
         is_system && offer.features.is_subset(&self.here.features)
     }
 

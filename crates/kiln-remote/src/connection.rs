@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::address::{DaemonAddress, DaemonPlace};
 use crate::channel::{Input, Output, connect};
 use crate::error::{Error, Fault, Refusal, Result};
-use crate::limits::{HANDSHAKE, LOG_MESSAGE, reply};
+use crate::limits::{HANDSHAKE, LOG_MESSAGE, QUESTION, reply};
 use crate::payload::{answer_pull, send_frames, send_raw};
 use crate::process::DaemonProcess;
 use crate::relay::Relay;
@@ -29,6 +29,10 @@ use crate::ssh;
 
 /// How long an answer is waited for that a daemon may have sent before it closed the connection.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How many requests are sent before the first is answered. Their replies have room on the way, so that nobody waits for
+/// the other to read.
+const AT_ONCE: usize = 64;
 
 /// Whom to tell what a daemon says while it works, and as a part of what.
 #[derive(Clone, Copy, Debug)]
@@ -188,6 +192,31 @@ impl Connection {
         self.reply::<R>(ended).await
     }
 
+    /// Sends requests whose replies say nothing, several before the first of them is answered: the way there may be long.
+    pub(crate) async fn call_each<R: WorkerRequest>(
+        &mut self,
+        requests: &[R],
+        told: Told<'_>,
+    ) -> Result<(), Fault> {
+        for batch in requests.chunks(AT_ONCE) {
+            let mut out = Vec::new();
+            for request in batch {
+                self.append(request, &mut out)?;
+            }
+            self.send(&out).await?;
+            for _ in batch {
+                let mut relay = Relay::new(told.events, told.parent);
+                let ended = timeout(QUESTION, self.log_phase(&mut relay)).await;
+                if let Err(fault) = self.reply::<R>(ended.unwrap_or(Err(Fault::Silent(QUESTION)))).await {
+                    // Replies to the others may be on their way.
+                    self.usable = false;
+                    return Err(fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a request with what streams after it, and waits for its reply.
     pub(crate) async fn call_with<R: WorkerRequest>(
         &mut self,
@@ -216,13 +245,17 @@ impl Connection {
     }
 
     async fn begin<R: WorkerRequest>(&mut self, request: &R) -> Result<(), Fault> {
+        let mut out = Vec::new();
+        self.append(request, &mut out)?;
+        self.send(&out).await
+    }
+
+    fn append<R: WorkerRequest>(&self, request: &R, out: &mut Vec<u8>) -> Result<(), Fault> {
         if self.version().protocol != Protocol::Worker {
             let reason = format!("the protocol of 'ssh://' has no {}; that of 'ssh-ng://' has", R::OPERATION);
             return Err(Fault::TooOld(reason));
         }
-        let mut out = Vec::new();
-        request.append(&mut out, &self.dialect)?;
-        self.send(&out).await
+        Ok(request.append(out, &self.dialect)?)
     }
 
     /// Sends a request, after which nothing else can be sent before it was answered.

@@ -106,6 +106,12 @@ impl Lease {
         self.ended(asked.unwrap_or(Err(Fault::Silent(patience))), R::OPERATION.name()).await
     }
 
+    /// Requests whose replies say nothing.
+    pub(crate) async fn call_each<R: WorkerRequest>(&mut self, requests: &[R], told: Told<'_>) -> Result<()> {
+        let called = self.connection()?.call_each(requests, told).await;
+        self.ended(called, R::OPERATION.name()).await
+    }
+
     /// A request with what streams after it.
     pub(crate) async fn call_with<R: WorkerRequest>(
         &mut self,

@@ -7,11 +7,9 @@ use kiln_protocol::serve::request::QueryValidPaths;
 use kiln_protocol::worker::WorkerRequest;
 use kiln_protocol::worker::request::{AddIndirectRoot, AddTempRoot, FindRoots};
 use kiln_store_path::StorePath;
-use tokio::time::timeout;
 
 use super::RemoteStore;
-use crate::error::{Error, Fault, Result};
-use crate::limits::QUESTION;
+use crate::error::{Error, Result};
 
 impl RemoteStore {
     /// Keeps paths, valid or not, for as long as this value and its clones live and the connection lasts.
@@ -25,18 +23,18 @@ impl RemoteStore {
             let request = QueryValidPaths { lock: true, substitute: false, paths };
             return self.lease().await?.ask_command(&request).await.map(drop);
         }
+        let requests: Vec<AddTempRoot> = paths.into_iter().map(|path| AddTempRoot { path }).collect();
+        if self.address().max_connections == 1 {
+            // There is no other, and that one is kept.
+            return self.lease().await?.call_each(&requests, self.told()).await;
+        }
         let mut held = self.roots.lock().await;
         if held.as_mut().is_none_or(|connection| !connection.is_usable()) {
             *held = Some(self.pool.open(self.told()).await?);
         }
         let Some(connection) = held.as_mut() else { return Ok(()) };
-        for path in paths {
-            let asked = timeout(QUESTION, connection.call(&AddTempRoot { path }, self.told())).await;
-            asked
-                .unwrap_or(Err(Fault::Silent(QUESTION)))
-                .map_err(|fault| Error::of(fault, self.name(), AddTempRoot::OPERATION.name()))?;
-        }
-        Ok(())
+        let called = connection.call_each(&requests, self.told()).await;
+        called.map_err(|fault| Error::of(fault, self.name(), AddTempRoot::OPERATION.name()))
     }
 
     /// Registers a link outside of the store, by its absolute path, as a root.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use kiln_events::{Event, Message};
 use kiln_protocol::value::Acknowledged;
@@ -164,4 +166,34 @@ async fn an_archive_ends_where_it_ends() {
     read(&trailing, 1000).await.unwrap();
     read(&trailing, 1000).await.unwrap();
     assert_eq!(trailing.connections(), 2);
+}
+
+#[tokio::test]
+async fn roots_are_sent_many_at_a_time() {
+    let asked = AtomicUsize::new(0);
+    let daemon = MadeUp::new(34, move |conversation, request| {
+        let Request::AddTempRoot(request) = request else { panic!("{request:?}") };
+        // It answers two at a time.
+        if asked.fetch_add(1, Ordering::Relaxed) % 2 == 1 {
+            for _ in 0..2 {
+                if request.path == path("refused") {
+                    conversation.say(&LogMessage::Error(LogError::new("no such thing", 1)));
+                } else {
+                    conversation.say(&LogMessage::Last);
+                    conversation.say(&Acknowledged);
+                }
+            }
+        }
+        true
+    });
+    let add = async |names: Vec<String>| {
+        let adding = daemon.store.add_temp_roots(names.iter().map(|name| path(name)));
+        tokio::time::timeout(Duration::from_secs(60), adding).await.expect("an answer")
+    };
+    add((0..150).map(|number| format!("p{number}")).collect()).await.unwrap();
+    assert_eq!(daemon.connections(), 1);
+    let refused = add(vec!["a".to_owned(), "refused".to_owned()]).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no such thing");
+    add(vec!["b".to_owned(), "c".to_owned()]).await.unwrap();
+    assert_eq!(daemon.connections(), 2, "what was left over of the other is nobody's answer");
 }
