@@ -415,11 +415,10 @@ fn h5_machines_share_the_work() {
     // Both wait until there are two.
     let meet = kiln.directory().join("meet");
     fs::create_dir(&meet).unwrap();
-    let script = format!(
-        "n=0; : > /meet/$name; while [ \"$(echo /meet/*)\" != \"/meet/a /meet/b\" ]; do n=$((n+1)); [ $n -lt 3000 ]; sleep 0.02; done; echo > $out"
-    );
+    let script = "n=0; : > /meet/$name; while [ \"$(echo /meet/*)\" != \"/meet/a /meet/b\" ]; do n=$((n+1)); [ $n -lt 3000 ]; \
+                  sleep 0.02; done; echo > $out";
     let kiln = kiln.option("sandbox-paths", &format!("{} /meet={}", SANDBOX_PATHS, meet.display()));
-    let recipe = Recipe::default().derivation("a", &script).derivation("b", &script);
+    let recipe = Recipe::default().derivation("a", script).derivation("b", script);
     let ran = kiln.build(&recipe, &[]);
     assert_eq!(ran.lines().len(), 2);
     for machine in [&first, &second] {

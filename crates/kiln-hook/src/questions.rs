@@ -90,20 +90,14 @@ impl<R: AsyncRead + Unpin> Questions<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use kiln_testing::HOOK_RECORDINGS;
     use proptest::prelude::*;
 
-    /// What Nix has told its hooks: one that accepted, one that declined.
-    const RECORDED: [(&[u8], bool); 4] = [
-        (include_bytes!("../../kiln-build/src/build_hook/data/nix-2.8.0-accepted"), true),
-        (include_bytes!("../../kiln-build/src/build_hook/data/nix-2.8.0-declined"), false),
-        (include_bytes!("../../kiln-build/src/build_hook/data/nix-2.34.8-accepted"), true),
-        (include_bytes!("../../kiln-build/src/build_hook/data/nix-2.34.8-declined"), false),
-    ];
+    use super::*;
 
     #[tokio::test]
     async fn h5_what_nix_asks_is_understood() {
-        for (recorded, has_work) in RECORDED {
+        for (recorded, has_work) in HOOK_RECORDINGS {
             let mut questions = Questions::new(recorded);
             let settings = questions.settings().await.unwrap();
             let value = |name: &str| &settings.iter().find(|setting| setting.name == name).unwrap().value;
@@ -122,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn h5_who_breaks_off_or_wants_something_else_is_understood() {
-        let (recorded, _) = RECORDED[0];
+        let (recorded, _) = HOOK_RECORDINGS[0];
         for length in [0, 7, 8, recorded.len() - 1] {
             let mut questions = Questions::new(&recorded[..length]);
             let told = async {
@@ -144,7 +138,7 @@ mod tests {
         #[test]
         fn h5_no_bytes_do_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), place in 0..2000_usize) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let (recorded, _) = RECORDED[0];
+            let (recorded, _) = HOOK_RECORDINGS[0];
             let damaged = [&recorded[..place.min(recorded.len())], &bytes].concat();
             runtime.block_on(async {
                 let mut questions = Questions::new(damaged.as_slice());

@@ -7,6 +7,7 @@
 mod bucket_server;
 mod build_users;
 mod daemon;
+mod hook_recordings;
 mod installed_nix;
 mod kiln;
 mod newer_nix;
@@ -26,6 +27,7 @@ mod web_server;
 pub use bucket_server::{BucketServer, Uploads};
 pub use build_users::BuildUsers;
 pub use daemon::{Daemon, signal};
+pub use hook_recordings::HOOK_RECORDINGS;
 pub use installed_nix::build_hook_of_nix;
 pub use kiln::{Kiln, Ran, SANDBOX_PATHS, sandbox_paths_of_nix};
 pub use newer_nix::{NewerNix, OwnDaemon, Server};

@@ -50,13 +50,9 @@ impl HookInput {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use kiln_testing::HOOK_RECORDINGS;
 
-    /// What Nix 2.8.0 and 2.34.8 told their hooks: one that accepted, one that declined.
-    const RECORDED: [(&[u8], &[u8]); 2] = [
-        (include_bytes!("data/nix-2.8.0-accepted"), include_bytes!("data/nix-2.8.0-declined")),
-        (include_bytes!("data/nix-2.34.8-accepted"), include_bytes!("data/nix-2.34.8-declined")),
-    ];
+    use super::*;
 
     /// Reads what [`HookInput`] writes.
     struct Reader<'a>(&'a [u8]);
@@ -82,35 +78,33 @@ mod tests {
 
     #[test]
     fn h1_h2_the_bytes_are_those_that_nix_sends() {
-        for (accepted, declined) in RECORDED {
-            for (recorded, has_work) in [(accepted, true), (declined, false)] {
-                let mut reader = Reader(recorded);
-                let mut settings = Vec::new();
-                while reader.number() == 1 {
-                    settings.push((reader.string(), reader.string().to_owned()));
-                }
-                assert!(settings.len() > 80 && settings.iter().any(|setting| setting.0 == "builders"));
-                let mut ours = HookInput::settings(settings);
-                assert_eq!(reader.string(), "try");
-                let (willing, system) = (reader.number() == 1, reader.string());
-                let (derivation, features) = (reader.string(), reader.strings());
-                assert!(system == "x86_64-linux" && derivation.ends_with(".drv"), "{system} {derivation}");
-                ours.extend(HookInput::offer(&Offer {
-                    willing,
-                    system: system.as_bytes().to_vec(),
-                    derivation: derivation.to_owned(),
-                    features: features.into_iter().map(str::to_owned).collect(),
-                }));
-                if has_work {
-                    let (inputs, outputs) = (reader.strings(), reader.strings());
-                    assert!(inputs[0].starts_with("/nix/store/") && outputs == ["dev", "out"]);
-                    let [inputs, outputs] =
-                        [inputs, outputs].map(|texts| texts.into_iter().map(str::to_owned).collect());
-                    ours.extend(HookInput::work(&Work { inputs, outputs }));
-                }
-                assert!(reader.0.is_empty());
-                assert!(ours == recorded);
+        for (recorded, has_work) in HOOK_RECORDINGS {
+            let mut reader = Reader(recorded);
+            let mut settings = Vec::new();
+            while reader.number() == 1 {
+                settings.push((reader.string(), reader.string().to_owned()));
             }
+            assert!(settings.len() > 80 && settings.iter().any(|setting| setting.0 == "builders"));
+            let mut ours = HookInput::settings(settings);
+            assert_eq!(reader.string(), "try");
+            let (willing, system) = (reader.number() == 1, reader.string());
+            let (derivation, features) = (reader.string(), reader.strings());
+            assert!(system == "x86_64-linux" && derivation.ends_with(".drv"), "{system} {derivation}");
+            ours.extend(HookInput::offer(&Offer {
+                willing,
+                system: system.as_bytes().to_vec(),
+                derivation: derivation.to_owned(),
+                features: features.into_iter().map(str::to_owned).collect(),
+            }));
+            if has_work {
+                let (inputs, outputs) = (reader.strings(), reader.strings());
+                assert!(inputs[0].starts_with("/nix/store/") && outputs == ["dev", "out"]);
+                let [inputs, outputs] =
+                    [inputs, outputs].map(|texts| texts.into_iter().map(str::to_owned).collect());
+                ours.extend(HookInput::work(&Work { inputs, outputs }));
+            }
+            assert!(reader.0.is_empty());
+            assert!(ours == recorded);
         }
     }
 }
