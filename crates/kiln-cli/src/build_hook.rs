@@ -15,7 +15,7 @@ use kiln_hook::{Here, Hook, Questions, Reach, Voice};
 use kiln_protocol::hook::HookSetting;
 use kiln_settings::{Configuration, Origin, Settings, parse_machines};
 use kiln_store::LocalStore;
-use kiln_substitute::{LookupCache, TimeToLive};
+use kiln_substitute::{LookupCache, Surroundings, TimeToLive};
 use kiln_sys::descriptors::copy_inherited;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -135,13 +135,7 @@ async fn serve(
     let hook = Hook {
         store,
         machines: parse_machines(&settings.builders, &settings.system, &configuration::read)?,
-        reach: Reach {
-            // Nobody is here who could answer a question.
-            ssh_options: Some(surroundings.ssh_options.clone().unwrap_or_default() + " -oBatchMode=yes"),
-            daemon_socket: surroundings.daemon_socket.clone(),
-            daemon: daemon()?,
-            variables: vec![("NIX_CONFIG".into(), passed_on(&told))],
-        },
+        reach: Reach { variables: vec![("NIX_CONFIG".into(), passed_on(&told))], ..reach(&surroundings)? },
         here: here(&settings),
         substitutes: settings.builders_use_substitutes,
         keeps_failed: settings.keep_failed,
@@ -153,6 +147,17 @@ async fn serve(
     let served = hook.serve(questions).await;
     let _ = timeout(LAST_OF_LOG, writing).await;
     Ok(served?)
+}
+
+/// How machines are reached. The daemon of a directory gets no settings of its own.
+pub(crate) fn reach(surroundings: &Surroundings) -> Result<Reach, Failure> {
+    Ok(Reach {
+        // Nobody is here who could answer a question.
+        ssh_options: Some(surroundings.ssh_options.clone().unwrap_or_default() + " -oBatchMode=yes"),
+        daemon_socket: surroundings.daemon_socket.clone(),
+        daemon: daemon()?,
+        variables: Vec::new(),
+    })
 }
 
 /// The engine's settings. What this program doesn't understand of them is left alone.

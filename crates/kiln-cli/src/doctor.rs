@@ -10,6 +10,7 @@ mod database;
 mod disk;
 mod finding;
 mod leftovers;
+mod machines;
 mod network;
 mod sandbox;
 mod store;
@@ -61,6 +62,7 @@ pub(crate) fn examine(invocation: &Invocation<'_>) -> Result<Vec<Finding>, Failu
     findings.extend(network::examine(&facts));
     findings.extend(daemon::examine(&facts));
     findings.extend(caches::examine(&facts));
+    findings.extend(machines::examine(&facts));
     Ok(findings)
 }
 

@@ -58,9 +58,16 @@ fn a_machine_that_is_well_is_told_so_and_nothing_changes() {
     assert!(has(&findings, "Database", "ok", "schema 10, "), "{findings:?}");
     assert!(has(&findings, "Sandbox", "ok", "a build in a sandbox has succeeded"), "{findings:?}");
     assert!(has(&findings, "Daemon", "note", "no daemon listens at"), "{findings:?}");
+    assert!(has(&findings, "Machines", "ok", "there are none"), "{findings:?}");
+    let socket = format!("unix://{}", daemon.socket().display());
+    daemon.configure(&format!("builders = {socket} ; /a/store"));
     daemon.start(&[]);
     let (_, findings) = doctor(&daemon);
     assert!(has(&findings, "Daemon", "ok", "version 2.34.8"), "{findings:?}");
+    assert!(has(&findings, "Machines", "ok", &format!("'{socket}' answers after ")), "{findings:?}");
+    assert!(has(&findings, "Machines", "ok", "(Nix 2.34.8)"), "{findings:?}");
+    assert!(has(&findings, "Machines", "ok", "'/a/store' is a store of this machine"), "{findings:?}");
+    assert!(!Path::new("/a/store").exists());
 }
 
 #[test]
@@ -71,7 +78,8 @@ fn what_is_wrong_is_found() {
     daemon.kill();
     daemon.configure(
         "nonsense = 1\nbuild-cores = 1\ntrusted-users = * nobody-at-all\nsubstituters = http://127.0.0.1:1 bad://url\n\
-         trusted-public-keys = garbage\nrequire-sigs = false\n",
+         trusted-public-keys = garbage\nrequire-sigs = false\n\
+         builders = ssh://localhost?remote-program=/none ; https://cache.example\n",
     );
     fs::set_permissions(daemon.nix().store_dir(), Permissions::from_mode(0o777)).unwrap();
     let database = daemon.nix().state_dir().join("db/db.sqlite");
@@ -95,6 +103,8 @@ fn what_is_wrong_is_found() {
         ("Daemon", "problem", "no daemon listens"),
         ("Binary caches", "warning", "'http://127.0.0.1:1' cannot be used"),
         ("Binary caches", "problem", "bad://url"),
+        ("Machines", "warning", "cannot run '/none'"),
+        ("Machines", "problem", "builds cannot be sent to 'https://cache.example'"),
     ] {
         assert!(has(&findings, area, level, text), "{area} {level} {text}: {findings:#?}");
     }

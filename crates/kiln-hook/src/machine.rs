@@ -23,8 +23,11 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// The daemon of a machine.
-    pub(crate) fn address(&self, machine: &RemoteMachine, store_dir: &StoreDir) -> Result<DaemonAddress> {
+    /// The daemon of a machine, for paths below `store_dir`.
+    ///
+    /// # Errors
+    /// Nothing can be built there.
+    pub fn address(&self, machine: &RemoteMachine, store_dir: &StoreDir) -> Result<DaemonAddress> {
         let unfit = || Error::Machine(machine.store_url.clone());
         let address = match StoreUrl::parse(&machine.store_url)? {
             StoreUrl::Ssh(mut ssh) => {

@@ -11,10 +11,10 @@ use crate::{json, output};
 pub(super) const ENTRY: Entry = Entry {
     name: "doctor",
     purpose: "Look whether this machine is fit to build",
-    description: "Looks over settings, store, database, build users, sandbox, disk space, daemon, binary caches and clock, and \
-        says of each what it means and what can be done about it. It changes nothing: what it has to try out, such as a \
-        build in a sandbox, it does in a temporary directory. It takes some seconds, and says what an ordinary user \
-        cannot see as such.",
+    description: "Looks over settings, store, database, build users, sandbox, disk space, daemon, binary caches, clock and the \
+        machines that builds are sent to, and says of each what it means and what can be done about it. It changes \
+        nothing: what it has to try out, such as a build in a sandbox, it does in a temporary directory. It takes some \
+        seconds, and says what an ordinary user cannot see as such.",
     kind: Kind::Run(Run {
         arguments: |command| command.arg(json::argument()),
         takes_settings: true,
