@@ -49,13 +49,13 @@ pub(crate) struct Connection {
     greeting: ServerGreeting,
     /// Whether the last operation has ended as the protocol says, so that there can be another one.
     usable: bool,
-    /// What it goes through, if the daemon is on another machine.
+    /// What it goes through, if that is no socket.
     process: Option<DaemonProcess>,
 }
 
 impl Connection {
-    /// Connects, agrees on a version, and says what this client wishes. `output` gets what is said there on
-    /// standard error by the serve protocol, which is what builders say.
+    /// Connects, agrees on a version, and says what this client wishes. `output` gets what is said on standard error beside
+    /// the serve protocol, which is what builders say.
     pub(crate) async fn open(
         address: &DaemonAddress,
         options: Option<&SetOptions>,
@@ -205,9 +205,13 @@ impl Connection {
             }
             self.send(&out).await?;
             for _ in batch {
-                let mut relay = Relay::new(told.events, told.parent);
-                let ended = timeout(QUESTION, self.log_phase(&mut relay)).await;
-                if let Err(fault) = self.reply::<R>(ended.unwrap_or(Err(Fault::Silent(QUESTION)))).await {
+                let answering = async {
+                    let mut relay = Relay::new(told.events, told.parent);
+                    let ended = self.log_phase(&mut relay).await;
+                    self.reply::<R>(ended).await
+                };
+                let answered = timeout(QUESTION, answering).await;
+                if let Err(fault) = answered.unwrap_or(Err(Fault::Silent(QUESTION))) {
                     // Replies to the others may be on their way.
                     self.usable = false;
                     return Err(fault);
