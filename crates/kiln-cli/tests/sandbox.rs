@@ -12,10 +12,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use kiln_testing::{Kiln, Ran, Recipe};
+use kiln_testing::{Kiln, Ran, Recipe, needs_root};
+
+const KILN: &str = env!("CARGO_BIN_EXE_kiln");
 
 fn kiln() -> Kiln {
-    Kiln::as_used(env!("CARGO_BIN_EXE_kiln"))
+    Kiln::as_used(KILN)
 }
 
 /// The text of the output of a script.
@@ -417,4 +419,43 @@ fn x11_files_that_builders_read_are_the_same_everywhere() {
         .filter(|name| *name != "alternatives" || Path::new("/etc/alternatives").exists())
         .collect();
     assert_eq!(listing.lines().collect::<Vec<_>>(), expected);
+}
+
+/// There `/` is no mount point, so that nothing could be cut off, and the kernel refuses user namespaces.
+#[test]
+fn x2_a_plain_chroot_is_no_obstacle_for_root() {
+    if !rustix::process::geteuid().is_root() {
+        needs_root("enter a chroot");
+        return;
+    }
+    let kiln = kiln();
+    let root = kiln.directory().join("system");
+    for directory in ["usr", "dev", "proc", "tmp", "etc"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    for name in ["bin", "lib", "lib64"] {
+        match fs::read_link(Path::new("/").join(name)) {
+            Ok(target) => std::os::unix::fs::symlink(target, root.join(name)).unwrap(),
+            Err(_) => fs::create_dir(root.join(name)).unwrap(),
+        }
+    }
+    fs::write(root.join("kiln"), "").unwrap();
+    let recipe = Recipe::script("echo /* > $out; test ! -e /proc/1/root/outside; test ! -e /../outside");
+    fs::write(root.join("kiln.toml"), recipe.text()).unwrap();
+    fs::write(kiln.directory().join("outside"), "").unwrap();
+    let script = "cd \"$1\"; for d in bin lib lib64; do [ -L $d ] || mount --bind /$d $d; done
+        for d in usr dev proc; do mount --rbind /$d $d; done; mount --bind \"$2\" kiln
+        exec chroot . /kiln build --json --no-link --store /store --option build-users-group '' --option substituters '' \
+        --option sandbox-paths '/bin /usr /lib /lib64?' /kiln.toml";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]).arg(&root).arg(KILN);
+    let there = Ran::from(command.env("HOME", "/tmp").env("TMPDIR", "/tmp").output().unwrap());
+    let here = kiln.option("build-users-group", "").build(&recipe, &["--json"]);
+    let result = |ran: &Ran| -> serde_json::Value {
+        let results: serde_json::Value = serde_json::from_str(&ran.stdout).expect(&ran.stderr);
+        results[0].clone()
+    };
+    assert_eq!(there.code, Some(0), "{}", there.stderr);
+    assert_eq!(result(&there)["isolation"], result(&here)["isolation"]);
+    assert_eq!(result(&there)["outputs"], result(&here)["outputs"]);
 }

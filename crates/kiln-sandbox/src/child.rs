@@ -33,7 +33,7 @@ mod root;
 
 pub(crate) use groundwork::Groundwork;
 pub(crate) use identity::{OwnIds, renounce_root};
-pub(crate) use root::mount_of;
+pub(crate) use root::{enter_root, mount_of};
 
 /// How many processes and threads a build may have at a time, by a limit of its user or its cgroup: more than any build
 /// needs, and few enough that one which does nothing but multiply leaves the machine usable.

@@ -24,6 +24,7 @@ mod cgroup;
 mod event_loop;
 mod namespaces;
 mod network;
+mod plain_chroot;
 mod private_network;
 mod probe;
 mod reaper;
@@ -103,8 +104,15 @@ fn guard(run_builtin: RunBuiltin) -> io::Result<()> {
 fn create_launcher(control: &OwnedFd, null: &OwnedFd, run_builtin: RunBuiltin) -> io::Result<(Cloned, bool)> {
     let ours = pidfd_of_self()?;
     if has_privileges() {
-        let launcher = || event_loop::run(control.as_fd(), null.as_fd(), ours.as_fd(), true, run_builtin);
-        match clone_process(Namespaces::PID, None, launcher) {
+        let is_chrooted = plain_chroot::is_in_one();
+        let launcher = || {
+            if is_chrooted && let Err(errno) = plain_chroot::leave() {
+                eprintln!("warning: the launcher cannot leave the chroot that it is in: {errno}");
+            }
+            event_loop::run(control.as_fd(), null.as_fd(), ours.as_fd(), true, run_builtin)
+        };
+        let namespaces = if is_chrooted { Namespaces::PID | Namespaces::MOUNT } else { Namespaces::PID };
+        match clone_process(namespaces, None, launcher) {
             Ok(cloned) => return Ok((cloned, true)),
             Err(Errno::PERM | Errno::NOSPC | Errno::INVAL | Errno::USERS) => {}
             Err(errno) => return Err(errno.into()),

@@ -65,7 +65,7 @@ fn carry_out_one(root: &NewRoot, operation: &MountOperation, inputs: &[Input]) -
         MountOperation::ReadOnly { target } => make_read_only(root, target)
             .or_else(unless_missing)
             .map_err(at_path(SetupStage::Mounts, "cannot make read-only", target)),
-        MountOperation::EnterRoot => enter(root.as_fd())
+        MountOperation::EnterRoot => enter_root(root.as_fd())
             .map_err(|errno| SetupError::new(SetupStage::Root, "cannot enter the new root directory", errno)),
         MountOperation::SealRoot => {
             let attributes = MountAttributes { read_only: Some(true), ..Default::default() };
@@ -101,7 +101,7 @@ pub(super) fn create_root() -> Result<NewRoot, SetupError> {
 }
 
 /// Makes the new root the root of this process, and detaches the host's whole tree.
-fn enter(root: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(crate) fn enter_root(root: impl AsFd) -> Result<(), Errno> {
     fchdir(root)?;
     // The old root comes to lie on top of the new one, and is taken off from there.
     pivot_root(".", ".")?;

@@ -144,8 +144,8 @@ fn cannot_create(errno: Errno, header: &LaunchHeader) -> SetupError {
         && matches!(errno, Errno::PERM | Errno::NOSPC | Errno::INVAL | Errno::NOSYS | Errno::ACCESS)
     {
         message.push_str(
-            " with the namespaces that a sandbox needs (the machine may restrict user namespaces to root; the setting \
-             'sandbox-fallback = true' accepts builds without a sandbox)",
+            " with the namespaces that a sandbox needs (the machine may restrict user namespaces to root, and in a \
+             chroot nobody has them; the setting 'sandbox-fallback = true' accepts builds without a sandbox)",
         );
     }
     SetupError::new(SetupStage::Process, message, errno)

@@ -45,7 +45,12 @@ pub(super) fn probe(surroundings: &Surroundings<'_>) -> Capabilities {
 
 /// Whether a process can be created in these namespaces.
 pub(super) fn can_create(namespaces: Namespaces) -> bool {
-    attempt(namespaces, None, &|| Ok(())).is_ok()
+    succeeds_in(namespaces, &|| Ok(()))
+}
+
+/// Whether something can be done by a process that is created in these namespaces.
+pub(super) fn succeeds_in(namespaces: Namespaces, what: &dyn Fn() -> Result<(), Errno>) -> bool {
+    attempt(namespaces, None, what).is_ok()
 }
 
 /// Runs a check in a process of its own; its error number comes back as the exit code.
