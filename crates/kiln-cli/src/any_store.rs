@@ -8,9 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_narinfo::PathInfo;
+use kiln_protocol::value::AddressingMethod;
 use kiln_remote::RemoteStore;
-use kiln_store::{Follow, LocalStore, blocking, references_first, replace_out_link};
-use kiln_store_path::{StoreDir, StorePath};
+use kiln_store::{
+    Filter, Follow, LocalStore, NewObject, blocking, dump_filtered, references_first, replace_out_link,
+    written_by,
+};
+use kiln_store_path::{StoreDir, StorePath, StorePathName};
 
 use crate::failure::Failure;
 
@@ -22,8 +26,27 @@ pub(crate) trait StoreView {
     /// What is known of a path, which must be valid.
     async fn valid_path_info(&self, path: &StorePath) -> Result<Arc<PathInfo>, Failure>;
 
+    /// Whether a path is valid.
+    async fn is_valid(&self, path: &StorePath) -> Result<bool, Failure>;
+
     /// Makes `link` a link to a path that keeps it.
     async fn add_out_link(&self, link: &Path, path: &StorePath) -> Result<(), Failure>;
+
+    /// Adds what is at `source`, or of a directory what the filter wants.
+    async fn add_tree(
+        &self,
+        object: NewObject,
+        source: &Path,
+        filter: Option<Filter>,
+    ) -> Result<StorePath, Failure>;
+
+    /// Adds a text, such as a derivation.
+    async fn add_text(
+        &self,
+        name: &StorePathName,
+        text: Vec<u8>,
+        references: BTreeSet<StorePath>,
+    ) -> Result<StorePath, Failure>;
 
     /// The store itself, for `what` only works there.
     fn local(&self, what: &str) -> Result<&LocalStore, Failure>;
@@ -38,8 +61,30 @@ impl StoreView for LocalStore {
         Ok(self.valid_path_info(path).await?)
     }
 
+    async fn is_valid(&self, path: &StorePath) -> Result<bool, Failure> {
+        Ok(self.is_valid(path).await?)
+    }
+
     async fn add_out_link(&self, link: &Path, path: &StorePath) -> Result<(), Failure> {
         Ok(self.add_out_link(link, path).await?)
+    }
+
+    async fn add_tree(
+        &self,
+        object: NewObject,
+        source: &Path,
+        filter: Option<Filter>,
+    ) -> Result<StorePath, Failure> {
+        Ok(self.add_tree(object, source, filter).await?.path.clone())
+    }
+
+    async fn add_text(
+        &self,
+        name: &StorePathName,
+        text: Vec<u8>,
+        references: BTreeSet<StorePath>,
+    ) -> Result<StorePath, Failure> {
+        Ok(self.add_text(name, text, references).await?.path.clone())
     }
 
     fn local(&self, _: &str) -> Result<&LocalStore, Failure> {
@@ -74,6 +119,41 @@ impl StoreView for AnyStore {
         }
     }
 
+    async fn is_valid(&self, path: &StorePath) -> Result<bool, Failure> {
+        match self {
+            Self::Local(store) => Ok(store.is_valid(path).await?),
+            Self::Daemon(store) => Ok(store.is_valid(path).await?),
+        }
+    }
+
+    async fn add_tree(
+        &self,
+        object: NewObject,
+        source: &Path,
+        filter: Option<Filter>,
+    ) -> Result<StorePath, Failure> {
+        let store = match self {
+            Self::Local(store) => return StoreView::add_tree(store, object, source, filter).await,
+            Self::Daemon(store) => store,
+        };
+        let source = source.to_owned();
+        let mut archive =
+            written_by(move |out| dump_filtered(&source, filter, out).map_err(std::io::Error::other));
+        Ok(store.add_object(of_daemon(object), &mut archive).await?)
+    }
+
+    async fn add_text(
+        &self,
+        name: &StorePathName,
+        text: Vec<u8>,
+        references: BTreeSet<StorePath>,
+    ) -> Result<StorePath, Failure> {
+        match self {
+            Self::Local(store) => StoreView::add_text(store, name, text, references).await,
+            Self::Daemon(store) => Ok(store.add_text(name.clone(), text, references).await?),
+        }
+    }
+
     async fn add_out_link(&self, link: &Path, path: &StorePath) -> Result<(), Failure> {
         match self {
             Self::Local(store) => Ok(store.add_out_link(link, path).await?),
@@ -95,6 +175,12 @@ impl StoreView for AnyStore {
             Self::Daemon(store) => Err(only_local(what, store.name(), store.address().is_here())),
         }
     }
+}
+
+/// An object as daemons are told of it.
+pub(crate) fn of_daemon(object: NewObject) -> kiln_remote::NewObject {
+    let NewObject { name, method, algorithm, references } = object;
+    kiln_remote::NewObject { name, method: AddressingMethod { method, algorithm }, references }
 }
 
 /// That something can't be done by way of a daemon, of this machine or of another one.

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use kiln_derivation::{Derivation, DerivationFile};
 use kiln_hash::Algorithm;
 use kiln_recipe::{Recipe, RecipeStore, SourceSpec, StoreError};
-use kiln_store::{EntryKind, Filter, LocalStore, NewObject};
+use kiln_store::{EntryKind, Filter, NewObject};
 use kiln_store_path::{ContentAddressMethod, DerivedPath, OutputsSpec, StorePath};
 
+use crate::any_store::StoreView;
 use crate::failure::{Failure, While};
 use crate::session::Work;
 
@@ -19,9 +20,9 @@ const MAX_READ: u64 = 8 << 20;
 
 /// Adds the derivations that a target of a recipe needs, with their sources, to the store; without a name, those of its
 /// default targets.
-pub(crate) fn instantiate(
+pub(crate) fn instantiate<S: StoreView>(
     work: &Work,
-    store: &LocalStore,
+    store: &S,
     file: &Path,
     name: Option<&str>,
 ) -> Result<Vec<DerivedPath>, Failure> {
@@ -50,14 +51,14 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// The store as a recipe sees it.
-struct Adding<'a> {
+struct Adding<'a, S> {
     work: &'a Work,
-    store: &'a LocalStore,
+    store: &'a S,
     /// Where the recipe is; its sources are relative to that.
     directory: PathBuf,
 }
 
-impl RecipeStore for Adding<'_> {
+impl<S: StoreView> RecipeStore for Adding<'_, S> {
     fn add_source(&mut self, source: &SourceSpec) -> Result<StorePath, StoreError> {
         let path = self.directory.join(&source.path);
         // A directory that has no name where it is written, such as `..`, has one where it is.
@@ -74,21 +75,29 @@ impl RecipeStore for Adding<'_> {
                 Box::new(move |path, kind| !patterns.excludes(path, kind == EntryKind::Directory));
             filter
         });
-        Ok(self.work.wait(self.store.add_tree(object, &path, filter))?.path.clone())
+        self.work.wait(self.store.add_tree(object, &path, filter)).map_err(told)
     }
 
     fn ensure_path(&mut self, path: &StorePath) -> Result<(), StoreError> {
-        if self.work.wait(self.store.is_valid(path))? {
+        if self.work.wait(self.store.is_valid(path)).map_err(told)? {
             return Ok(());
         }
-        Err(format!("path '{}' is not in the store", self.store.print(path)).into())
+        Err(format!("path '{}' is not in the store", self.store.store_dir().print(path)).into())
     }
 
     fn add_derivation(&mut self, _: &Derivation, file: &DerivationFile) -> Result<(), StoreError> {
         let name = file.path.to_name();
         let (text, references) = (file.text.clone(), file.references.clone());
-        let added = self.work.wait(self.store.add_text(&name, text, references))?;
-        debug_assert_eq!(added.path, file.path);
+        let added = self.work.wait(self.store.add_text(&name, text, references)).map_err(told)?;
+        if added != file.path {
+            let print = |path: &StorePath| self.store.store_dir().print(path);
+            return Err(format!("the store calls '{}' '{}'", print(&file.path), print(&added)).into());
+        }
         Ok(())
     }
+}
+
+/// What a store says, for whoever says where in the recipe.
+fn told(failure: Failure) -> StoreError {
+    failure.message().into()
 }

@@ -38,8 +38,7 @@ pub(crate) fn wanted<S: StoreView>(
         match Target::parse(argument, session.store_dir())? {
             Target::Stored(path) => wanted.push(path),
             Target::Recipe { file, name } => {
-                let store = session.store.local("building what a recipe describes")?;
-                wanted.extend(recipes::instantiate(session, store, &file, name.as_deref())?);
+                wanted.extend(recipes::instantiate(session, &session.store, &file, name.as_deref())?);
             }
         }
     }

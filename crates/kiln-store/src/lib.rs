@@ -38,7 +38,7 @@ pub use kiln_database::{Examination, Follow, Graph, Integrity, Latencies, Node, 
 pub use kiln_fs::{PathLocks, RemovedLinks};
 pub use local::{
     AdoptedFiles, EntryKind, Filter, Finding, LocalStore, NewObject, OldGenerations, OnNotice, Optimised,
-    Repair, StreamKind, Usage, Verdict, Verified, absolute_path, replace_out_link,
+    Repair, StreamKind, Usage, Verdict, Verified, absolute_path, dump_filtered, replace_out_link,
 };
 pub use reference_order::references_first;
 pub use roots::{Holder, Root};

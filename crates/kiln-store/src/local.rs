@@ -27,7 +27,7 @@ mod verify;
 
 pub use add::{NewObject, StreamKind};
 pub use adopt::AdoptedFiles;
-pub use filter::{EntryKind, Filter};
+pub use filter::{EntryKind, Filter, dump_filtered};
 pub use generations::OldGenerations;
 pub use optimise::Optimised;
 pub use roots::{absolute_path, replace_out_link};

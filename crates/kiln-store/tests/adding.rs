@@ -300,6 +300,9 @@ async fn trees_are_copied_with_links_and_without_what_the_filter_leaves_out() {
     fs::create_dir_all(tree.join("keep/deep")).unwrap();
     fs::create_dir_all(tree.join("drop/deep/deeper")).unwrap();
     fs::write(tree.join("drop/deep/file"), "x").unwrap();
+    for name in ["drop/a", "drop/z"] {
+        fs::write(tree.join(name), "x").unwrap();
+    }
     fs::write(tree.join("keep/deep/run"), "#!/bin/sh\n").unwrap();
     fs::set_permissions(tree.join("keep/deep/run"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(tree.join("keep/secret"), "x").unwrap();

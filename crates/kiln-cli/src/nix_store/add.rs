@@ -6,18 +6,16 @@ use std::fs::File;
 use std::path::Path;
 
 use kiln_hash::{Algorithm, Hash};
-use kiln_protocol::value::AddressingMethod;
-use kiln_remote::RemoteStore;
 use kiln_store::{NewObject, absolute_path, written_by};
-use kiln_store_path::{ContentAddress, ContentAddressMethod, References, StorePath, StorePathName};
+use kiln_store_path::{ContentAddress, ContentAddressMethod, References, StorePathName};
 
 use super::paths::lines;
 use super::usage;
 use super::work::Work;
-use crate::any_store::AnyStore;
+use crate::any_store::{AnyStore, StoreView as _, of_daemon};
 use crate::failure::{Failure, While};
 use crate::session::Session;
-use crate::{daemon_store, place, store_config};
+use crate::{daemon_store, store_config};
 
 pub(super) fn add(work: &Work<'_>) -> Result<u8, Failure> {
     work.line.no_flags("unknown flag")?;
@@ -55,36 +53,21 @@ fn add_all(
         let adding = async {
             match &session.store {
                 AnyStore::Local(store) if is_file => Ok(store.add_file(object, &source).await?.path.clone()),
-                AnyStore::Local(store) => Ok(store.add_tree(object, &source, None).await?.path.clone()),
-                AnyStore::Daemon(daemon) => add_by_daemon(daemon, object, &source, is_file).await,
+                AnyStore::Daemon(daemon) if is_file => {
+                    let mut file = File::open(&source).doing(|| format!("opening '{}'", source.display()))?;
+                    let mut contents = written_by(move |out| std::io::copy(&mut file, out).map(drop));
+                    Ok(daemon.add_object(of_daemon(object), &mut contents).await?)
+                }
+                AnyStore::Daemon(_) if method == ContentAddressMethod::Flat => {
+                    Err(Failure::input(format!("'{}' is not a regular file", source.display())))
+                }
+                store => store.add_tree(object, &source, None).await,
             }
         };
         let added = session.wait(adding).doing(|| format!("adding '{}' to the store", path.display()))?;
         work.print(lines(session, [&added]))?;
     }
     Ok(0)
-}
-
-/// Sends a file as it is, or the archive of a tree.
-async fn add_by_daemon(
-    daemon: &RemoteStore,
-    object: NewObject,
-    source: &Path,
-    is_file: bool,
-) -> Result<StorePath, Failure> {
-    let NewObject { name, method, algorithm, references } = object;
-    let mut contents = if is_file {
-        let mut file = File::open(source).doing(|| format!("opening '{}'", source.display()))?;
-        written_by(move |out| std::io::copy(&mut file, out).map(drop))
-    } else if method == ContentAddressMethod::Flat {
-        return Err(Failure::input(format!("'{}' is not a regular file", source.display())));
-    } else {
-        let (directory, name) = place::of(source)?;
-        written_by(move |out| kiln_fs::dump(&directory, &name, out).map(drop).map_err(std::io::Error::other))
-    };
-    let method = AddressingMethod { method, algorithm };
-    let object = kiln_remote::NewObject { name, method, references };
-    Ok(daemon.add_object(object, &mut contents).await?)
 }
 
 /// The last part of a path as it is written.

@@ -1,5 +1,7 @@
 //! Kiln as a client: builds, queries and additions that go through a daemon, Kiln's or real Nix's.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -132,9 +134,56 @@ fn derivations_are_built_by_the_daemon() {
         assert_eq!(std::fs::read_link(&link).unwrap().to_str().unwrap(), output);
         let path = kiln(daemon, &["build", "--no-link", output]);
         assert_eq!(path.line(), output, "{whose}: {}", path.stderr);
-        let recipe = daemon.write("kiln.toml", "");
-        let refused = kiln(daemon, &["build", "--no-link", recipe.to_str().unwrap()]);
-        assert!(refused.failed(1).contains("works only on local stores"), "{}", refused.stderr);
+    });
+}
+
+/// What a recipe says is added by way of the daemon as it would be to the store itself.
+#[test]
+fn recipes_are_built_by_the_daemon() {
+    with_both(|daemon, whose| {
+        for directory in ["source", "source/kept", "source/left", "source/kept/empty"] {
+            std::fs::create_dir_all(daemon.path(directory)).unwrap();
+        }
+        let program = daemon.write("source/kept/program", "a program");
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink("kept/program", daemon.path("source/link")).unwrap();
+        for (file, contents) in
+            [("source/left/x", "x"), ("source/kept/x.o", "x"), ("whole", "whole"), ("source/none", "")]
+        {
+            daemon.write(file, contents);
+        }
+        let recipe = "
+            [derivation.below]
+            builder = '/bin/sh'
+            args = ['-c', 'echo below > $out']
+            [derivation.it]
+            builder = '/bin/sh'
+            args = ['-ec', 'echo $source/* $source/kept/* $whole > $out; read line < $below; echo $line >> $out']
+            env.source = { path = 'source', exclude = ['left', '*.o'] }
+            env.whole = { path = 'whole' }
+            env.below = { output = 'below' }
+            ";
+        let file = daemon.write("kiln.toml", recipe);
+        let target = format!("{}:it", file.display());
+        let built = kiln(daemon, &["build", "--no-link", &target, "--json"]);
+        assert_eq!(built.code, Some(0), "{whose}: {}", built.stderr);
+        let told: serde_json::Value = serde_json::from_str(&built.stdout).unwrap();
+        let output = std::fs::read_to_string(told[0]["outputs"]["out"].as_str().unwrap()).unwrap();
+        // Without store directory and digest.
+        let words: Vec<&str> = output
+            .split_ascii_whitespace()
+            .map(|path| path.rsplit_once("/store/").map_or(path, |(_, path)| &path[33..]))
+            .collect();
+        let kept = ["source/kept", "source/link", "source/none", "source/kept/empty", "source/kept/program"];
+        assert_eq!(words, [&kept[..], &["whole", "below"]].concat(), "{whose}");
+        let local = kiln(daemon, &["derivation", "show", "--store", "local", &target]);
+        assert_eq!(local.code, Some(0), "{whose}: {}", local.stderr);
+        let name = told[0]["drvPath"].as_str().unwrap().rsplit('/').next().unwrap();
+        assert!(local.stdout.contains(name), "{whose}: {name}: {}", local.stdout);
+        let wrong = daemon
+            .write("wrong.toml", "[derivation.it]\nbuilder = '/bin/sh'\nenv.x = { path = 'nowhere' }\n");
+        let refused = kiln(daemon, &["build", "--no-link", wrong.to_str().unwrap()]);
+        assert!(refused.failed(1).contains("wrong.toml:3:18"), "{whose}: {}", refused.stderr);
     });
 }
 
