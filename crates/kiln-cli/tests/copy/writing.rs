@@ -183,7 +183,7 @@ fn errors_say_what_is_wrong() {
     let (cache, gone) = (world.cache("cache", ""), world.top.replace("-top", "-gone"));
     for (arguments, message) in [
         (vec!["--to", "file:///x?compression=rar", &world.top], "one of none, xz, zstd, bzip2, gzip and br"),
-        (vec!["--to", "ssh://host", &world.top], "ssh://host"),
+        (vec!["--to", "ftp://host", &world.top], "ftp://host"),
         (vec!["--from", &cache, &world.top], "there is no such directory"),
         (vec!["--from", "./nowhere", &world.top], "there is no store"),
         (vec!["--to", &cache, &gone], "is not valid in"),

@@ -23,7 +23,7 @@ fn what_is_missing_is_said_plainly() {
     for (line, told) in [
         ("--store daemon --gc", "works only on local stores"),
         ("--store daemon -q --hash $top", "cannot connect to the daemon"),
-        ("--store ssh://elsewhere -r $top", "only with local stores"),
+        ("--store ftp://elsewhere -r $top", "only with local stores"),
     ] {
         let outcome = both.run(crate::both::Whose::Kiln, line);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{line}");

@@ -149,9 +149,9 @@ async fn what_is_no_cache_is_told() {
     let bench = Bench::new().await;
     let error = trouble(&bench, "file:///nowhere/at/all").await;
     assert!(error.contains("there is no such directory"), "{error}");
-    let (_, errors) = bench.open(&["ssh://machine".into(), "local".into()]).await;
+    let (_, errors) = bench.open(&["ftp://machine".into(), "local".into()]).await;
     assert!(
-        errors.len() == 2 && errors[0].to_string().contains("'ssh://machine' can't be a substituter"),
+        errors.len() == 2 && errors[0].to_string().contains("'ftp://machine' can't be a substituter"),
         "{errors:?}"
     );
 }
