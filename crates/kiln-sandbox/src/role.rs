@@ -104,14 +104,15 @@ fn guard(run_builtin: RunBuiltin) -> io::Result<()> {
 fn create_launcher(control: &OwnedFd, null: &OwnedFd, run_builtin: RunBuiltin) -> io::Result<(Cloned, bool)> {
     let ours = pidfd_of_self()?;
     if has_privileges() {
-        let is_chrooted = plain_chroot::is_in_one();
+        let own_mounts = Namespaces::PID | Namespaces::MOUNT;
+        let leaves = plain_chroot::is_in_one() && probe::succeeds_in(own_mounts, &plain_chroot::leave);
         let launcher = || {
-            if is_chrooted && let Err(errno) = plain_chroot::leave() {
-                eprintln!("warning: the launcher cannot leave the chroot that it is in: {errno}");
+            if leaves && plain_chroot::leave().is_err() {
+                return 1;
             }
             event_loop::run(control.as_fd(), null.as_fd(), ours.as_fd(), true, run_builtin)
         };
-        let namespaces = if is_chrooted { Namespaces::PID | Namespaces::MOUNT } else { Namespaces::PID };
+        let namespaces = if leaves { own_mounts } else { Namespaces::PID };
         match clone_process(namespaces, None, launcher) {
             Ok(cloned) => return Ok((cloned, true)),
             Err(Errno::PERM | Errno::NOSPC | Errno::INVAL | Errno::USERS) => {}
