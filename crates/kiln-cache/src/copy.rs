@@ -8,7 +8,7 @@ mod order;
 
 pub(crate) use order::Order;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
@@ -20,7 +20,7 @@ use kiln_events::{
 };
 use kiln_narinfo::Realisation;
 use kiln_store::{Added, LocalStore};
-use kiln_store_path::StorePath;
+use kiln_store_path::{ContentAddress, StorePath};
 use kiln_substitute::{Candidate, Existing, TransferError};
 
 use crate::daemon::DaemonWriter;
@@ -46,7 +46,7 @@ pub enum Destination {
 pub type Substitute<'a> = &'a (dyn Fn(Vec<StorePath>) -> BoxFuture<'static, ()> + Sync);
 
 /// What is to be copied.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CopyRequest {
     /// The paths.
     pub paths: Vec<StorePath>,
@@ -56,6 +56,8 @@ pub struct CopyRequest {
     pub realisations: Vec<Realisation>,
     /// Whether the build logs of the paths go along, from a local store to a cache.
     pub logs: bool,
+    /// What the source has to say of paths, if it has them: this content address, or any. It is compared with what arrives.
+    pub contents: BTreeMap<StorePath, Option<ContentAddress>>,
 }
 
 /// What was copied.
@@ -95,6 +97,7 @@ pub async fn copy(
     events: &EventSender,
 ) -> Result<Copied> {
     let closure = source.offered(&request.paths, request.recursive).await?;
+    request.check_contents(&closure, source)?;
     let all: Vec<StorePath> = closure.keys().cloned().collect();
     if let Some(store) = &source.store
         && !store.config().read_only
@@ -122,6 +125,26 @@ pub async fn copy(
         destination.add_realisation(realisation).await?;
     }
     Ok(copied)
+}
+
+impl CopyRequest {
+    /// Looks whether the source says what it has to say.
+    fn check_contents(&self, offered: &BTreeMap<StorePath, Candidate>, source: &Source) -> Result<()> {
+        for (path, expected) in &self.contents {
+            let Some(candidate) = offered.get(path) else { continue };
+            let found = candidate.info().content_address;
+            if found.is_none() || expected.is_some() && found != *expected {
+                return Err(Error::Content {
+                    path: source.store_dir().print(path),
+                    source_name: source.name().to_owned(),
+                    expected: expected
+                        .map_or_else(|| "what its content is".to_owned(), |it| format!("that it is '{it}'")),
+                    found: found.map_or_else(|| "nothing about that".to_owned(), |it| format!("'{it}'")),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Destination {

@@ -95,6 +95,18 @@ pub enum Error {
         /// The store or cache.
         source_name: String,
     },
+    /// A path whose content is known, and that is said to be something else.
+    #[error("'{source_name}' does not say of path '{path}' {expected}: it says {found}")]
+    Content {
+        /// The full path.
+        path: String,
+        /// The store or cache.
+        source_name: String,
+        /// What it must be.
+        expected: String,
+        /// What it is said to be.
+        found: String,
+    },
     /// Paths refer to each other in a circle.
     #[error("'{0}' and other paths refer to each other in a circle")]
     Circle(String),

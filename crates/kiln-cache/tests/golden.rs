@@ -74,6 +74,7 @@ async fn copied(sample: &str, parameters: &str) -> (BTreeMap<PathBuf, Vec<u8>>, 
         recursive: true,
         realisations: Vec::new(),
         logs: false,
+        contents: BTreeMap::new(),
     };
     let copied = copy(&source, &destination, &request, None, &EventSender::null()).await.unwrap();
     assert_eq!(copied.paths.len(), 6);

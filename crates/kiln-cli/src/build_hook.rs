@@ -13,6 +13,7 @@ use bytes::Bytes;
 use kiln_events::{EventSender, Verbosity};
 use kiln_hook::{Here, Hook, Questions, Reach, Voice};
 use kiln_protocol::hook::HookSetting;
+use kiln_protocol::serve::request::BuildOptions;
 use kiln_settings::{Configuration, Origin, Settings, parse_machines};
 use kiln_store::LocalStore;
 use kiln_substitute::{LookupCache, Surroundings, TimeToLive};
@@ -138,7 +139,13 @@ async fn serve(
         reach: Reach { variables: vec![("NIX_CONFIG".into(), passed_on(&told))], ..reach(&surroundings)? },
         here: here(&settings),
         substitutes: settings.builders_use_substitutes,
-        keeps_failed: settings.keep_failed,
+        options: BuildOptions {
+            max_silent_time: settings.max_silent_time,
+            build_timeout: settings.timeout,
+            max_log_size: settings.max_build_log_size,
+            keep_failed: settings.keep_failed,
+            ..BuildOptions::default()
+        },
         surroundings,
         voice,
         events: events.clone(),

@@ -1,19 +1,19 @@
 //! A build that was accepted: its inputs go to the machine, it is built there, and its outputs come back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use kiln_cache::{CopyRequest, DaemonWriter, Destination, Source, copy};
 use kiln_derivation::{BasicDerivation, Derivation, DerivationOutput};
-use kiln_events::{Activity, ActivityGuard, ActivityId, BuildStatus, ErrorClass, ErrorReport, Verbosity};
-use kiln_narinfo::Realisation;
+use kiln_events::{BuildStatus, ErrorClass, ErrorReport, Verbosity};
 use kiln_protocol::hook::Work;
 use kiln_protocol::value::{BuildMode, DerivationToBuild, RealisedBuildResult, Trust};
 use kiln_remote::{Built, RemoteStore};
 use kiln_settings::LocalStoreUrl;
 use kiln_store::waiting;
-use kiln_store_path::{ContentAddress, DerivedPath, OutputsSpec, StorePath};
+use kiln_store_path::{DerivedPath, OutputsSpec, StorePath};
 
 use crate::error::{Error, Result};
 use crate::hook::Hook;
@@ -58,7 +58,7 @@ impl Errand<'_> {
         let derivation = self.hook.store.print(&self.derivation);
         let text = format!("build of '{derivation}' on '{}' failed: {reason}", self.machine);
         self.hook.events.error(ErrorReport::new(ErrorClass::BuildFailure, text));
-        if self.hook.keeps_failed {
+        if self.hook.options.keep_failed {
             let text =
                 format!("the directory of a build that failed stays on '{}', if it is kept", self.machine);
             self.hook.events.warn(text);
@@ -66,15 +66,10 @@ impl Errand<'_> {
         code
     }
 
-    fn telling(&self, what: &str) -> ActivityGuard {
-        let text = format!("{what} '{}'", self.machine);
-        self.hook.events.start_with_text(ActivityId::NONE, Verbosity::Talkative, Activity::Unknown, text)
-    }
-
     async fn send_inputs(&self, inputs: &BTreeSet<StorePath>, slots: &Slots) -> Result<()> {
         let lock = slots.upload_lock(self.machine)?;
         let uploading = {
-            let _activity = self.telling("waiting for the upload lock to");
+            let _activity = self.hook.telling("waiting for the upload lock to", self.machine);
             let locking = waiting(move || lock.lock().map(|()| lock));
             tokio::time::timeout(UPLOADS, locking).await
         };
@@ -82,7 +77,7 @@ impl Errand<'_> {
             let text = format!("somebody is hogging the upload lock for '{}', continuing...", self.machine);
             self.hook.events.message(Verbosity::Error, text);
         }
-        let _activity = self.telling("copying dependencies to");
+        let _activity = self.hook.telling("copying dependencies to", self.machine);
         self.send(inputs.iter().cloned().collect()).await
     }
 
@@ -91,7 +86,7 @@ impl Errand<'_> {
         let hook = self.hook;
         let source = Source::of_store(hook.store.clone(), LocalStoreUrl::default(), &hook.surroundings);
         let destination = Destination::Daemon(DaemonWriter::new(self.remote.clone(), false));
-        let request = CopyRequest { paths, recursive: true, realisations: Vec::new(), logs: false };
+        let request = CopyRequest { paths, recursive: true, ..CopyRequest::default() };
         let substitute = |lacking: Vec<StorePath>| {
             let remote = self.remote.clone();
             async move {
@@ -122,12 +117,9 @@ impl Errand<'_> {
             basic.input_derivations.clear();
             basic.input_sources = inputs;
         }
-        let derivation = BasicDerivation::new(basic).map_err(|error| Error::Path {
-            path: self.hook.store.print(&self.derivation),
-            reason: error.to_string(),
-        })?;
+        let derivation = BasicDerivation::new(basic)?;
         let wanted = DerivationToBuild { path: self.derivation.clone(), derivation };
-        Ok(self.remote.build_derivation(wanted).await?)
+        Ok(self.remote.build_derivation(wanted, self.hook.options.clone()).await?)
     }
 
     /// Who isn't trusted can only have built what the machine knows to be a derivation.
@@ -145,59 +137,41 @@ impl Errand<'_> {
         }))
     }
 
+    /// Copies back what is missing. What can be known of outputs is not the machine's to say: their paths, or that they follow
+    /// from their content; of what they are outputs.
     async fn fetch_outputs(
         &self,
-        derivation: &Derivation,
+        derivation: &Arc<Derivation>,
         work: &Work,
         result: RealisedBuildResult,
     ) -> Result<()> {
         let hook = self.hook;
-        let (mut locked, mut paths, mut realisations) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        for (name, output) in
-            derivation.outputs.iter().filter(|(name, _)| work.outputs.contains(name.as_str()))
-        {
+        let (mut locked, mut request) = (BTreeSet::new(), CopyRequest::default());
+        let wanted = derivation.outputs.iter().filter(|(name, _)| work.outputs.contains(name.as_str()));
+        for (name, output) in wanted {
             if let Some(path) = output.path() {
+                if let DerivationOutput::Fixed { address, .. } = output {
+                    request.contents.insert(path.clone(), Some(*address));
+                }
                 // The engine has, since it knew them.
                 locked.insert(path.clone());
-                paths.insert(path.clone());
+                request.paths.push(path.clone());
                 continue;
             }
-            let realised: Option<&Realisation> =
-                result.built_outputs.values().find(|realisation| realisation.id.output == *name);
+            let hash = hook.store.hash_modulo(&self.derivation, Arc::clone(derivation)).await?;
+            let realised = result.built_outputs.get(&hash.realisation_id(name.clone()));
             let realised = realised.ok_or_else(|| Error::Output(name.to_string()))?;
-            paths.insert(realised.output_path.clone());
-            realisations.push(realised.clone());
+            request.contents.insert(realised.output_path.clone(), None);
+            request.paths.push(realised.output_path.clone());
+            request.realisations.push(realised.clone());
         }
-        let valid = hook.store.valid_among(paths.iter().cloned().collect()).await?;
-        paths.retain(|path| !valid.contains(path));
-        let _activity = self.telling("copying outputs from");
-        for output in derivation.outputs.values() {
-            if let DerivationOutput::Fixed { path, address } = output
-                && paths.contains(path)
-            {
-                self.check_content(path, address).await?;
-            }
-        }
+        let valid = hook.store.valid_among(request.paths.clone()).await?;
+        request.paths.retain(|path| !valid.contains(path));
+        let _activity = hook.telling("copying outputs from", self.machine);
         let source = Source::of_daemon(self.remote.clone(), &hook.surroundings);
         let destination = Destination::Store(hook.store.with_locked_elsewhere(locked));
-        let paths = paths.into_iter().collect();
-        let request = CopyRequest { paths, recursive: false, realisations, logs: false };
         copy(&source, &destination, &request, None, &hook.events).await?;
         Ok(())
-    }
-
-    /// What the machine says of a fixed output is compared with its archive when that comes; so it has to say it.
-    async fn check_content(&self, path: &StorePath, expected: &ContentAddress) -> Result<()> {
-        let info = self.remote.path_info(path).await?;
-        let found = info.and_then(|info| info.content_address);
-        if found.as_ref() == Some(expected) {
-            return Ok(());
-        }
-        Err(Error::Content {
-            path: self.hook.store.print(path),
-            expected: expected.to_string(),
-            found: found.map(|address| address.to_string()),
-        })
     }
 }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use kiln_derivation::HasInputDerivations;
 use kiln_protocol::ReadError;
+use kiln_store_path::InvalidStorePath;
 
 /// An error of the hook.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +32,11 @@ pub enum Error {
         source: io::Error,
     },
     /// What is said to be a path of the store, and isn't.
-    #[error("'{path}' is not a path of the store: {reason}")]
-    Path {
-        /// The text.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Path(#[from] InvalidStorePath),
+    /// A derivation that cannot be sent.
+    #[error(transparent)]
+    Derivation(#[from] HasInputDerivations),
     /// A machine of a kind on which nothing can be built.
     #[error(
         "builds cannot be sent to '{0}': expected 'ssh-ng://HOST', 'ssh://HOST', 'unix://SOCKET', or a directory with a store of \
@@ -68,23 +68,9 @@ pub enum Error {
     /// Copying.
     #[error(transparent)]
     Copy(#[from] kiln_cache::Error),
-    /// An output whose content is known in advance, and that is said to be something else.
-    #[error("the machine does not say of '{path}' that its content is '{expected}': it says {}", shown(.found.as_ref()))]
-    Content {
-        /// The output.
-        path: String,
-        /// What it must be.
-        expected: String,
-        /// What it is said to be.
-        found: Option<String>,
-    },
     /// The machine has not told what became of an output.
     #[error("the machine does not say where output '{0}' is")]
     Output(String),
-}
-
-fn shown(address: Option<&String>) -> String {
-    address.map_or_else(|| "nothing about that".to_owned(), |address| format!("'{address}'"))
 }
 
 /// Shorthand of this crate.

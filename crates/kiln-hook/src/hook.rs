@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiln_events::{Activity, ActivityId, EventSender, Verbosity};
+use kiln_events::{Activity, ActivityGuard, ActivityId, EventSender, Verbosity};
 use kiln_protocol::hook::Offer;
+use kiln_protocol::serve::request::BuildOptions;
 use kiln_remote::RemoteStore;
 use kiln_settings::RemoteMachine;
 use kiln_store::{LocalStore, waiting};
@@ -16,7 +17,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::choice::{ANY_SYSTEM, Candidate, best, fits};
 use crate::errand::Errand;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::machine::Reach;
 use crate::questions::Questions;
 use crate::slots::{Slot, Slots};
@@ -45,8 +46,9 @@ pub struct Hook {
     pub here: Here,
     /// `builders-use-substitutes`: machines get from substituters what they can.
     pub substitutes: bool,
-    /// `keep-failed`, which is up to the machine.
-    pub keeps_failed: bool,
+    /// What the engine wants of builds: limits, and that directories of failed ones stay. Those who speak the worker protocol
+    /// go by their machine's settings instead.
+    pub options: BuildOptions,
     /// How copies are made.
     pub surroundings: Surroundings,
     /// The way to the engine.
@@ -151,9 +153,7 @@ impl Hook {
     }
 
     async fn connect(&self, machine: &RemoteMachine) -> Result<RemoteStore> {
-        let text = format!("connecting to '{}'", machine.store_url);
-        let _activity =
-            self.events.start_with_text(ActivityId::NONE, Verbosity::Talkative, Activity::Unknown, text);
+        let _activity = self.telling("connecting to", &machine.store_url);
         let address = self.reach.address(machine, self.store.store_dir())?;
         let store = RemoteStore::with_output(address, self.events.clone(), self.log.clone());
         store.greeting().await?;
@@ -162,11 +162,13 @@ impl Hook {
 
     /// A path that the engine names.
     pub(crate) fn path(&self, text: &str) -> Result<StorePath> {
-        let bad = |error: &dyn std::fmt::Display| Error::Path {
-            path: kiln_events::quoted(text.as_bytes()),
-            reason: error.to_string(),
-        };
-        self.store.store_dir().parse(text).map_err(|error| bad(&error))
+        Ok(self.store.store_dir().parse(text)?)
+    }
+
+    /// Tells what goes on for as long as the value lives.
+    pub(crate) fn telling(&self, what: &str, machine: &str) -> ActivityGuard {
+        let text = format!("{what} '{machine}'");
+        self.events.start_with_text(ActivityId::NONE, Verbosity::Talkative, Activity::Unknown, text)
     }
 
     /// Why no machine is of the right kind, in Nix's words.

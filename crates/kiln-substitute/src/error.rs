@@ -22,7 +22,7 @@ pub enum Error {
     Address(#[from] kiln_remote::AddressError),
     /// A URL is one of a store of which Kiln can't make a substituter.
     #[error(
-        "'{0}' can't be a substituter: expected the URL of a binary cache (http, https, s3, file), a local store or a daemon (unix, ssh-ng)"
+        "'{0}' can't be a substituter: expected the URL of a binary cache (http, https, s3, file), a local store or a daemon (unix, ssh-ng, ssh)"
     )]
     UnsupportedUrl(String),
     /// A substituter can't be used at all.

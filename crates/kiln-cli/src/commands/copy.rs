@@ -92,6 +92,7 @@ fn run(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         recursive: !invocation.flag("no-recursive"),
         realisations: Vec::new(),
         logs: invocation.flag("logs"),
+        contents: Default::default(),
     };
     if invocation.flag("all") {
         request.paths = all(&work, &ends)?;

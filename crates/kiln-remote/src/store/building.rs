@@ -48,14 +48,18 @@ impl RemoteStore {
         lease.call(&BuildPaths { paths: targets, mode }, self.told()).await.map(|_| Built::All)
     }
 
-    /// Builds one derivation, whose inputs have to be valid there; itself it need not be.
+    /// Builds one derivation, whose inputs have to be valid there; itself it need not be. `options` count where the serve
+    /// protocol is spoken.
     ///
     /// # Errors
     /// The daemon refuses it. That the build fails is a result.
-    pub async fn build_derivation(&self, derivation: DerivationToBuild) -> Result<RealisedBuildResult> {
+    pub async fn build_derivation(
+        &self,
+        derivation: DerivationToBuild,
+        options: BuildOptions,
+    ) -> Result<RealisedBuildResult> {
         let mut lease = self.lease().await?;
         if lease.has_commands()? {
-            let options = BuildOptions::default();
             return lease.command(&serve::request::BuildDerivation { derivation, options }).await;
         }
         lease.call(&BuildDerivation { derivation, mode: BuildMode::Normal }, self.told()).await
