@@ -381,23 +381,27 @@ fn h5_a_hook_ends_with_its_engine() {
     let Some(kiln) = with(Hook::Own) else { return };
     let remote = kiln.directory().join("remote");
     let kiln = kiln.option("builders", &remote.display().to_string());
+    // The hook, and the daemon that it has started.
     let processes = || {
-        let of_remote = remote.display().to_string();
+        let mark = kiln.directory().display().to_string();
         let commands = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-            let command = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
-            Some(String::from_utf8_lossy(&command).replace('\0', " "))
+            let text = |name: &str| {
+                let bytes = fs::read(entry.as_ref().ok()?.path().join(name)).ok()?;
+                Some(String::from_utf8_lossy(&bytes).into_owned())
+            };
+            text("environ")?.contains(&mark).then(|| text("cmdline"))?
         });
-        commands.filter(|command| command.contains("--stdio") && command.contains(&of_remote)).count()
+        commands.filter(|command| command.contains("__build-remote") || command.contains("--stdio")).count()
     };
     let wait_for = |count: usize| {
         let begun = Instant::now();
         while processes() != count {
-            assert!(begun.elapsed() < Duration::from_secs(60), "there are {} daemons", processes());
+            assert!(begun.elapsed() < Duration::from_secs(20), "there are {} processes", processes());
             std::thread::sleep(Duration::from_millis(20));
         }
     };
     let mut engine = kiln.start_build(&Recipe::script("sleep 1000; echo > $out"), &[]);
-    wait_for(1);
+    wait_for(2);
     engine.kill().unwrap();
     engine.wait().unwrap();
     wait_for(0);
